@@ -1,0 +1,161 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+)
+
+// config is what every service reads from its environment.
+type config struct {
+	GRPCAddr        string        `env:"GRPC_ADDR" envDefault:":9090" doc:"where gRPC is served"`
+	MetricsAddr     string        `env:"METRICS_ADDR" doc:"where /metrics, /healthz and /readyz are served over HTTP; empty: nowhere"`
+	DataDir         string        `env:"DATA_DIR" envDefault:"./data" doc:"folder of the embedded databases"`
+	DatabaseURL     string        `env:"DATABASE_URL" doc:"postgres://... or the path of a SQLite file; empty: NAME.db in DATA_DIR"`
+	DatabaseConns   int           `env:"DATABASE_MAX_CONNS" envDefault:"16" doc:"open connections to PostgreSQL, at most"`
+	NATSURL         string        `env:"NATS_URL" envDefault:"nats://nats:4222" doc:"the broker; several with commas between"`
+	NATSReplicas    int           `env:"NATS_REPLICAS" envDefault:"1" doc:"copies of every event that the broker keeps: 1, 3 or 5"`
+	LogLevel        slog.Level    `env:"LOG_LEVEL" envDefault:"info" doc:"debug, info, warn or error"`
+	OTLPEndpoint    string        `env:"OTEL_EXPORTER_OTLP_ENDPOINT" doc:"collector for traces by OTLP over gRPC, such as http://localhost:4317; empty: none"`
+	TraceRatio      float64       `env:"TRACE_RATIO" envDefault:"1" doc:"share of the traces begun here that are kept, 0 to 1"`
+	DrainDelay      time.Duration `env:"DRAIN_DELAY" envDefault:"0s" doc:"from NOT_SERVING to refusing connections: the time that balancers need to notice"`
+	ShutdownTimeout time.Duration `env:"SHUTDOWN_TIMEOUT" envDefault:"20s" doc:"how long calls under way may take to finish at a shutdown"`
+}
+
+// Validate checks what the types alone do not say.
+func (c *config) Validate() error {
+	var errs []error
+	if c.TraceRatio < 0 || c.TraceRatio > 1 {
+		errs = append(errs, fmt.Errorf("TRACE_RATIO: %v is not between 0 and 1", c.TraceRatio))
+	}
+	if !slices.Contains([]int{1, 3, 5}, c.NATSReplicas) {
+		errs = append(errs, fmt.Errorf("NATS_REPLICAS: %d is not 1, 3 or 5", c.NATSReplicas))
+	}
+	if c.DatabaseConns < 1 {
+		errs = append(errs, fmt.Errorf("DATABASE_MAX_CONNS: %d is not positive", c.DatabaseConns))
+	}
+	if c.DrainDelay < 0 {
+		errs = append(errs, fmt.Errorf("DRAIN_DELAY: %v is negative", c.DrainDelay))
+	}
+	if c.ShutdownTimeout <= 0 {
+		errs = append(errs, fmt.Errorf("SHUTDOWN_TIMEOUT: %v is not positive", c.ShutdownTimeout))
+	}
+	return errors.Join(errs...)
+}
+
+func (c *config) database(name string) string {
+	if c.DatabaseURL != "" {
+		return c.DatabaseURL
+	}
+	return filepath.Join(c.DataDir, name+".db")
+}
+
+// load fills the runtime's configuration and the service's own from the
+// environment. An error names every variable that is wrong.
+func load(svc Service, environ map[string]string) (*config, error) {
+	c := &config{}
+	errs := []error{LoadEnv(c, environ)}
+	if svc.Config != nil {
+		errs = append(errs, LoadEnv(svc.Config, environ))
+	}
+	return c, errors.Join(errs...)
+}
+
+// LoadEnv fills a struct with caarlos0/env tags and calls its method Validate,
+// if it has one. An error names the variables, not the struct's fields.
+func LoadEnv(c any, environ map[string]string) error {
+	err := env.ParseWithOptions(c, env.Options{Environment: environ})
+	var all env.AggregateError
+	if errors.As(err, &all) {
+		errs := make([]error, 0, len(all.Errors))
+		for _, e := range all.Errors {
+			errs = append(errs, named(c, environ, e))
+		}
+		return errors.Join(errs...)
+	}
+	if err != nil {
+		return err
+	}
+	if v, ok := c.(interface{ Validate() error }); ok {
+		return v.Validate()
+	}
+	return nil
+}
+
+// named puts the variable and its value in the place of the field's name. A
+// value of a variable that holds a secret is not repeated.
+func named(c any, environ map[string]string, err error) error {
+	var p env.ParseError
+	if !errors.As(err, &p) {
+		return err
+	}
+	f, ok := reflect.TypeOf(c).Elem().FieldByName(p.Name)
+	if !ok {
+		return err
+	}
+	name := variable(f)
+	if strings.Contains(name, "PASSWORD") || strings.Contains(name, "SECRET") || strings.HasSuffix(name, "_URL") {
+		return fmt.Errorf("%s: not a valid %s", name, f.Type)
+	}
+	return fmt.Errorf("%s: %q is not a valid %s: %w", name, environ[name], f.Type, p.Err)
+}
+
+func variable(f reflect.StructField) string {
+	name, _, _ := strings.Cut(f.Tag.Get("env"), ",")
+	return name
+}
+
+// Help prints what a program does that runs the services, and the variables
+// that they read.
+func Help(w io.Writer, program, doc string, svcs ...Service) {
+	fmt.Fprintf(w, "%s: %s\n\nUsage: %s [-help] [-version]\n\nIt is configured by its environment:\n\n", program, doc, program)
+	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(t, "VARIABLE\tDEFAULT\tMEANING")
+	for _, svc := range svcs {
+		if svc.Config != nil {
+			describe(t, svc.Config)
+		}
+	}
+	if len(svcs) == 1 {
+		for _, name := range slices.Sorted(slices.Values(svcs[0].Calls)) {
+			fmt.Fprintf(t, "%s\t%s:9090\twhere the service %s is\n", peerVariable(name), name, name)
+		}
+	}
+	describe(t, &config{})
+	t.Flush()
+}
+
+func describe(w io.Writer, c any) {
+	for _, f := range reflect.VisibleFields(reflect.TypeOf(c).Elem()) {
+		if name := variable(f); name != "" {
+			fmt.Fprintf(w, "%s\t%s\t%s\n", name, f.Tag.Get("envDefault"), f.Tag.Get("doc"))
+		}
+	}
+}
+
+func peerVariable(name string) string { return strings.ToUpper(name) + "_ADDR" }
+
+// Environ returns the process's environment. A variable that is set to nothing
+// counts as not set.
+func Environ() map[string]string { return environMap(os.Environ()) }
+
+// environMap reads "KEY=value" lines as os.Environ returns them.
+func environMap(lines []string) map[string]string {
+	m := make(map[string]string, len(lines))
+	for _, l := range lines {
+		if k, v, ok := strings.Cut(l, "="); ok && v != "" {
+			m[k] = v
+		}
+	}
+	return m
+}

@@ -1,0 +1,236 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc"
+
+	meshpb "github.com/meshmart/meshmart/proto/mesh/v1"
+	userpb "github.com/meshmart/meshmart/proto/user/v1"
+	"github.com/meshmart/meshmart/services/internal/auth"
+	"github.com/meshmart/meshmart/services/internal/db"
+	"github.com/meshmart/meshmart/services/internal/events"
+	"github.com/meshmart/meshmart/services/internal/idem"
+	"github.com/meshmart/meshmart/services/internal/policy"
+	"github.com/meshmart/meshmart/services/internal/rpc"
+)
+
+// Env is what a service starts with. What is opened through it is closed, in
+// reverse order, after the last call has been answered.
+type Env struct {
+	Name   string
+	Log    *slog.Logger
+	Traces trace.TracerProvider
+	Meters metric.MeterProvider
+	Server *grpc.Server
+	Clock  func() time.Time
+
+	svc      Service
+	cfg      *config
+	opt      Options
+	rpc      *rpc.Server
+	health   *health
+	workers  *workers
+	draining chan struct{}
+	https    []*http.Server
+	closers  []func() error
+	bus      func() (*events.Bus, error)
+	revoked  *auth.Revocations
+	keys     auth.Keys // nil: the user service's, over gRPC
+}
+
+func newEnv(ctx context.Context, svc Service, cfg *config, opt Options) (*Env, error) {
+	t, err := newTelemetry(ctx, svc.Name, cfg, opt)
+	if err != nil {
+		return nil, err
+	}
+	log := newLog(opt.Log, svc.Name, cfg.LogLevel)
+	srv := rpc.NewServer(rpc.ServerConfig{Log: log, Traces: t.traces, Meters: t.meters, Clock: opt.Clock, Outage: db.IsUnavailable})
+	e := &Env{
+		Name: svc.Name, Log: log, Traces: t.traces, Meters: t.meters, Server: srv.Server, Clock: opt.Clock,
+		svc: svc, cfg: cfg, opt: opt, rpc: srv,
+		health:   newHealth(srv.Server, opt.Ready),
+		workers:  newWorkers(log),
+		draining: make(chan struct{}),
+		revoked:  auth.NewRevocations(opt.Clock),
+	}
+	e.bus = sync.OnceValues(e.connect)
+	e.OnClose(t.close)
+	if cfg.MetricsAddr != "" {
+		e.ServeHTTP(cfg.MetricsAddr, e.opsHandler())
+	}
+	return e, nil
+}
+
+// DB opens the service's own database, with the tables of idem and events. A
+// SQLite file is for one process at a time; PostgreSQL for many.
+func (e *Env) DB(ctx context.Context, schema fs.FS) (*db.DB, error) {
+	url := e.cfg.database(e.Name)
+	alone, err := e.lockDatabase(url)
+	if err != nil {
+		return nil, err
+	}
+	d, err := db.Open(ctx, db.Config{
+		URL:       url,
+		Schemas:   []db.Schema{idem.Schema, events.Schema, {Name: e.Name, FS: schema}},
+		Log:       e.Log,
+		MaxConns:  e.cfg.DatabaseConns,
+		Exclusive: alone,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("database: %w", err)
+	}
+	e.OnClose(d.Close)
+	e.Check("database", d.Ready)
+	e.Go("forget request ids", func(ctx context.Context) error { return e.forgetRequests(ctx, d) })
+	return d, nil
+}
+
+// requestsKept is how long a request id is remembered: a client that repeats a
+// call does it within minutes.
+const requestsKept = 24 * time.Hour
+
+func (e *Env) forgetRequests(ctx context.Context, d *db.DB) error {
+	for tick := time.NewTicker(time.Hour); ; {
+		select {
+		case <-ctx.Done():
+			tick.Stop()
+			return nil
+		case <-tick.C:
+			if _, err := idem.Prune(ctx, d, e.Clock().Add(-requestsKept)); err != nil {
+				e.Log.WarnContext(ctx, "request ids are not forgotten", "err", err.Error())
+			}
+		}
+	}
+}
+
+// Dial connects to another service, one of those in Service.Calls.
+func (e *Env) Dial(name string) (*grpc.ClientConn, error) {
+	if !slices.Contains(e.svc.Calls, name) {
+		return nil, fmt.Errorf("dial %s: not declared in Service.Calls", name)
+	}
+	target, opts := e.opt.Network.Target(name)
+	cc, err := rpc.Dial(rpc.ClientConfig{Name: name, Target: target, Log: e.Log, Traces: e.Traces, Meters: e.Meters}, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("dial %s at %s: %w", name, target, err)
+	}
+	e.OnClose(cc.Close)
+	return cc, nil
+}
+
+// Bus connects to the broker, once per service.
+func (e *Env) Bus() (*events.Bus, error) { return e.bus() }
+
+func (e *Env) connect() (*events.Bus, error) {
+	b, err := events.Connect(events.Config{
+		URL: e.cfg.NATSURL, Conn: e.opt.Broker, Name: e.Name,
+		Replicas: e.cfg.NATSReplicas, Log: e.Log, Traces: e.Traces,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("broker: %w", err)
+	}
+	e.OnClose(b.Close)
+	return b, nil
+}
+
+// Outbox returns where the service's events are written; they are published
+// from there in the background, and what is left is published at a shutdown.
+func (e *Env) Outbox(d *db.DB) (*events.Outbox, error) {
+	b, err := e.Bus()
+	if err != nil {
+		return nil, err
+	}
+	o := events.NewOutbox(d, b)
+	e.Go("outbox", o.Run)
+	e.OnClose(func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+		defer cancel()
+		if err := o.Flush(ctx); err != nil {
+			e.Log.Warn("events stay in the outbox until the next start", "err", err.Error())
+		}
+		return nil
+	})
+	return o, nil
+}
+
+// Go runs fn in the background from the time the service serves. If it fails it
+// is started again after a while; its ctx ends after the last call was answered.
+func (e *Env) Go(name string, fn func(ctx context.Context) error) { e.workers.add(name, fn) }
+
+// Draining is closed when the service begins to shut down: streams that stay
+// open by themselves must end then, and tell their client where to go on.
+func (e *Env) Draining() <-chan struct{} { return e.draining }
+
+// OnClose arranges for fn to be called when the service has stopped.
+func (e *Env) OnClose(fn func() error) { e.closers = append(e.closers, fn) }
+
+// Check adds a condition of the service's readiness.
+func (e *Env) Check(name string, fn func(ctx context.Context) error) { e.health.check(name, fn) }
+
+// ServeHTTP serves h at addr beside gRPC, with the same drain at a shutdown.
+func (e *Env) ServeHTTP(addr string, h http.Handler) {
+	e.https = append(e.https, &http.Server{
+		Addr: addr, Handler: h,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		ErrorLog:          slog.NewLogLogger(e.Log.Handler(), slog.LevelDebug),
+	})
+}
+
+// UseKeys makes the service verify tokens with keys of its own, in place of
+// those that the user service publishes.
+func (e *Env) UseKeys(k auth.Keys) { e.keys = k }
+
+// Revocations are the sign-ins whose access tokens are no longer accepted here.
+func (e *Env) Revocations() *auth.Revocations { return e.revoked }
+
+func needsToken(p *policy.Policy) bool {
+	return p.Access == meshpb.Access_ACCESS_USER || p.Access == meshpb.Access_ACCESS_ADMIN
+}
+
+// verifyTokens has the server verify tokens, and hears of those that are
+// revoked before they expire.
+func (e *Env) verifyTokens() error {
+	if e.keys == nil {
+		cc, err := e.Dial("user")
+		if err != nil {
+			return fmt.Errorf("keys of tokens: %w", err)
+		}
+		e.keys = auth.UserKeys(cc, e.Clock)
+	}
+	e.rpc.Verify(auth.NewVerifier(e.keys, e.revoked, e.Clock))
+	b, err := e.Bus()
+	if err != nil {
+		return err
+	}
+	e.Go("revocations", func(ctx context.Context) error {
+		since := e.Clock().Add(-auth.MaxLifetime)
+		return b.Tail(ctx, events.Tail{Subjects: []string{auth.RevokedSubject}, Since: since}, func(_ context.Context, ev events.Event) error {
+			m := &userpb.SessionRevoked{}
+			if err := ev.Unmarshal(m); err != nil {
+				return err
+			}
+			e.revoked.Apply(m)
+			return nil
+		})
+	})
+	return nil
+}
+
+func (e *Env) close() error {
+	var errs []error
+	for _, fn := range slices.Backward(e.closers) {
+		errs = append(errs, fn())
+	}
+	return errors.Join(errs...)
+}

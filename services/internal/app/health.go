@@ -1,0 +1,148 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"google.golang.org/grpc"
+	grpchealth "google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+)
+
+// How often readiness is looked at: often until the service is ready for the
+// first time, then at leisure.
+const (
+	checkFirst = 20 * time.Millisecond
+	checkEvery = 2 * time.Second
+	checkLimit = time.Second // for one check
+)
+
+// Live is the name under which grpc.health.v1 answers SERVING as long as the
+// process answers at all: the liveness probe. The empty name and the names of
+// the services tell readiness.
+const Live = "live"
+
+// health keeps grpc.health.v1 and /readyz at what the checks say.
+type health struct {
+	server  *grpchealth.Server
+	grpc    *grpc.Server
+	onReady func()
+
+	mu     sync.Mutex
+	checks []check
+	reason error // why the service is not ready; nil when it is
+}
+
+type check struct {
+	name string
+	fn   func(context.Context) error
+}
+
+func newHealth(s *grpc.Server, onReady func()) *health {
+	h := &health{server: grpchealth.NewServer(), grpc: s, onReady: onReady, reason: fmt.Errorf("starting")}
+	healthpb.RegisterHealthServer(s, h.server)
+	h.server.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
+	h.server.SetServingStatus(Live, healthpb.HealthCheckResponse_SERVING)
+	return h
+}
+
+func (h *health) check(name string, fn func(context.Context) error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.checks = append(h.checks, check{name, fn})
+}
+
+// watch keeps the status right until ctx is done.
+func (h *health) watch(ctx context.Context) {
+	every := checkFirst
+	for {
+		if h.look(ctx) {
+			every = checkEvery
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(every):
+		}
+	}
+}
+
+// look runs the checks, sets the status and reports whether all passed.
+func (h *health) look(ctx context.Context) bool {
+	h.mu.Lock()
+	checks := h.checks
+	h.mu.Unlock()
+	var reason error
+	for _, c := range checks {
+		cctx, cancel := context.WithTimeout(ctx, checkLimit)
+		err := c.fn(cctx)
+		cancel()
+		if err != nil {
+			reason = fmt.Errorf("%s: %w", c.name, err)
+			break
+		}
+	}
+	if ctx.Err() == nil {
+		h.set(reason)
+	}
+	return reason == nil
+}
+
+func (h *health) set(reason error) {
+	status := healthpb.HealthCheckResponse_SERVING
+	if reason != nil {
+		status = healthpb.HealthCheckResponse_NOT_SERVING
+	}
+	h.mu.Lock()
+	h.reason = reason
+	ready := h.onReady
+	if reason == nil {
+		h.onReady = nil
+	}
+	h.mu.Unlock()
+	h.server.SetServingStatus("", status)
+	for name := range h.grpc.GetServiceInfo() {
+		h.server.SetServingStatus(name, status)
+	}
+	if reason == nil && ready != nil {
+		ready()
+	}
+}
+
+// ready returns why the service is not ready, or nil.
+func (h *health) ready() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.reason
+}
+
+// Ready returns nil when the service is ready, and else why it is not.
+func (e *Env) Ready() error { return e.health.ready() }
+
+// MetricsHandler serves the process's metrics in Prometheus's format.
+func (e *Env) MetricsHandler() http.Handler {
+	return promhttp.HandlerFor(e.opt.Metrics, promhttp.HandlerOpts{EnableOpenMetrics: true})
+}
+
+// opsHandler is what METRICS_ADDR serves.
+func (e *Env) opsHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", e.MetricsHandler())
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", e.ServeReady)
+	return mux
+}
+
+// ServeReady answers 200 when the service is ready and 503 with the reason when
+// it is not.
+func (e *Env) ServeReady(w http.ResponseWriter, _ *http.Request) {
+	if err := e.Ready(); err != nil {
+		http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ok")
+}

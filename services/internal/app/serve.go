@@ -1,0 +1,116 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/reflection"
+)
+
+// serve opens the listeners, serves until ctx is done or one of them fails, and
+// shuts down in order: NOT_SERVING, time for the balancers to notice, no new
+// connections, the calls under way finish within a limit, the workers stop.
+func (e *Env) serve(ctx context.Context) error {
+	grpcs, https, err := e.listen()
+	if err != nil {
+		return err
+	}
+	reflection.Register(e.Server)
+	failed := make(chan error, len(grpcs)+len(https))
+	var wg sync.WaitGroup
+	for _, l := range grpcs {
+		wg.Go(func() { failed <- e.Server.Serve(l) })
+	}
+	for i, l := range https {
+		wg.Go(func() { failed <- ignoreClosed(e.https[i].Serve(l)) })
+	}
+	e.workers.start()
+	checks, stopChecks := context.WithCancel(context.WithoutCancel(ctx))
+	wg.Go(func() { e.health.watch(checks) })
+
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	stopChecks()
+	e.drain()
+	wg.Wait()
+	e.workers.stop()
+	e.Log.Info("stopped")
+	return err
+}
+
+// listen opens all listeners or none.
+func (e *Env) listen() (grpcs, https []net.Listener, err error) {
+	defer func() {
+		if err != nil {
+			for _, l := range append(grpcs, https...) {
+				l.Close()
+			}
+		}
+	}()
+	if inner, err := e.opt.Network.Listen(e.Name); err != nil {
+		return nil, nil, err
+	} else if inner != nil {
+		grpcs = append(grpcs, inner)
+	}
+	if len(e.Server.GetServiceInfo()) > 1 { // more than health: it has RPCs
+		l, err := net.Listen("tcp", e.cfg.GRPCAddr)
+		if err != nil {
+			return grpcs, nil, fmt.Errorf("GRPC_ADDR: %w", err)
+		}
+		grpcs = append(grpcs, l)
+		e.Log.Info("serving gRPC", "addr", l.Addr().String(), "version", Version())
+	}
+	for _, s := range e.https {
+		l, err := net.Listen("tcp", s.Addr)
+		if err != nil {
+			return grpcs, https, fmt.Errorf("listen for HTTP: %w", err)
+		}
+		https = append(https, l)
+		e.Log.Info("serving HTTP", "addr", l.Addr().String(), "version", Version())
+		if e.opt.HTTP != nil {
+			e.opt.HTTP(l.Addr())
+		}
+	}
+	return grpcs, https, nil
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// drain takes the service out of the balancers' sight and lets the calls under
+// way finish; what is not finished within the limit is cut off.
+func (e *Env) drain() {
+	e.health.set(errors.New("shutting down"))
+	if e.cfg.DrainDelay > 0 {
+		e.Log.Info("draining", "delay", e.cfg.DrainDelay.String())
+		time.Sleep(e.cfg.DrainDelay)
+	}
+	close(e.draining)
+	limit, cancel := context.WithTimeout(context.Background(), e.cfg.ShutdownTimeout)
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, s := range e.https {
+		wg.Go(func() {
+			if err := s.Shutdown(limit); err != nil {
+				s.Close()
+			}
+		})
+	}
+	wg.Go(func() {
+		force := context.AfterFunc(limit, e.Server.Stop)
+		defer force()
+		e.Server.GracefulStop()
+	})
+	wg.Wait()
+}

@@ -1,0 +1,70 @@
+package app
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// workers are what a service does beside answering calls.
+type workers struct {
+	log    *slog.Logger
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	mu      sync.Mutex
+	waiting []func() // added before start
+	started bool
+}
+
+func newWorkers(log *slog.Logger) *workers {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &workers{log: log, ctx: ctx, cancel: cancel}
+}
+
+func (w *workers) add(name string, fn func(context.Context) error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	run := func() { w.wg.Go(func() { w.keep(name, fn) }) }
+	if w.started {
+		run()
+		return
+	}
+	w.waiting = append(w.waiting, run)
+}
+
+func (w *workers) start() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.started = true
+	for _, run := range w.waiting {
+		run()
+	}
+	w.waiting = nil
+}
+
+// stop ends all workers and returns when they have ended.
+func (w *workers) stop() {
+	w.cancel()
+	w.wg.Wait()
+}
+
+// keep runs fn until it returns nil or the service stops; after an error it
+// waits a little longer each time, up to a bound.
+func (w *workers) keep(name string, fn func(context.Context) error) {
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 10*time.Second) {
+		err := fn(w.ctx)
+		if err == nil || w.ctx.Err() != nil {
+			return
+		}
+		w.log.Warn("worker failed and is started again", "worker", name, "err", err.Error(), "after", wait.String())
+		select {
+		case <-w.ctx.Done():
+			return
+		case <-time.After(wait/2 + rand.N(wait)):
+		}
+	}
+}

@@ -1,0 +1,249 @@
+// Package db keeps a service's data in SQLite or in PostgreSQL.
+//
+// A statement is written once, in the SQL that both engines read: $1
+// placeholders, upsert, RETURNING, the condition in the UPDATE instead of a
+// lock held by FOR UPDATE, BIGINT for instants (see Micros) and for money,
+// TEXT for ids, BYTEA for bytes. All that differs between the engines is in
+// dialect.go.
+//
+// SQLite is served in the process and is there or not there. PostgreSQL can be
+// away, at the start as at any other time: operations then fail with an error
+// that IsUnavailable recognizes, and Ready says why.
+package db
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Schema is a set of tables with a history of its own.
+type Schema struct {
+	Name string // an SQL name; the history is in the table <Name>_version
+	FS   fs.FS  // goose migrations in schema/*.sql
+}
+
+// Config says which database to open.
+type Config struct {
+	// URL is postgres://... or the path of a SQLite file, whose folder is made
+	// if need be.
+	URL string
+	// Schemas are brought up to date in this order before the first operation.
+	Schemas []Schema
+	// Log hears of migrations and of a database that is away; nil is silence.
+	Log *slog.Logger
+	// Exclusive is the caller's word that no other process uses the database, as
+	// it holds a lock on it: what an earlier process has leased is free again.
+	Exclusive bool
+	// MaxConns bounds the connections to PostgreSQL (two at least) or the
+	// parallel reads of SQLite; 0 means 10.
+	MaxConns int
+}
+
+// DB runs statements: each on its own, or inside InTx as one transaction. It
+// may be used by many goroutines at once, except inside InTx.
+type DB struct {
+	*core
+	tx *txn // nil outside a transaction
+}
+
+// core is what a DB shares with those of its transactions.
+type core struct {
+	*engine
+	schemas []Schema
+	alone   bool
+	log     *slog.Logger
+	down    atomic.Pointer[outage] // why nothing can be done; nil while open and migrated
+	stop    context.CancelFunc     // ends work
+	work    sync.WaitGroup
+}
+
+// patience is how long Open lets a PostgreSQL server answer before it goes on
+// without. A refused connection is noticed at once; this is for lost packets.
+const patience = time.Second
+
+// Open opens the database and migrates it. It fails on a configuration that no
+// waiting will mend: an address that can't be read, a password that is
+// refused, a migration that is wrong. A PostgreSQL server that can't be
+// reached is no such error: Open returns and migrates later, when it can.
+func Open(ctx context.Context, cfg Config) (*DB, error) {
+	e, err := openEngine(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	c := &core{engine: e, schemas: cfg.Schemas, alone: cfg.Exclusive, log: cfg.Log}
+	if c.log == nil {
+		c.log = slog.New(slog.DiscardHandler)
+	}
+	c.down.Store(&outage{errNotMigrated})
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	c.stop = stop
+	d := &DB{core: c}
+	if err := c.start(ctx, background); err != nil {
+		return nil, errors.Join(fmt.Errorf("open database: %w", err), d.Close())
+	}
+	return d, nil
+}
+
+// Close ends the work in the background and closes the connections, after the
+// statements that run have ended.
+func (d *DB) Close() error {
+	d.stop()
+	d.work.Wait()
+	d.down.Store(&outage{errClosed})
+	err := d.reads.Close()
+	if d.writes != d.reads {
+		err = errors.Join(err, d.writes.Close())
+	}
+	return err
+}
+
+// Exclusive reports whether no other process uses the database. A lease that
+// this process has not taken is then that of one that has died.
+func (d *DB) Exclusive() bool { return d.alone }
+
+// Ready returns nil if the database is migrated and answers.
+func (d *DB) Ready(ctx context.Context) error {
+	if out := d.down.Load(); out != nil {
+		return out
+	}
+	if err := d.reads.PingContext(ctx); err != nil {
+		return fmt.Errorf("ping database: %w", lost(err))
+	}
+	return nil
+}
+
+// Exec runs a statement and returns how many rows it changed.
+func (d *DB) Exec(ctx context.Context, query string, args ...any) (int64, error) {
+	var run runner
+	if d.tx != nil {
+		run = d.tx.sql
+	} else {
+		conn, err := d.writer(ctx)
+		if err != nil {
+			return 0, err
+		}
+		defer conn.Close()
+		run = conn
+	}
+	res, err := run.ExecContext(ctx, query, args...)
+	if err != nil {
+		return 0, d.explain(ctx, err, false)
+	}
+	return res.RowsAffected()
+}
+
+// Query runs a statement that returns rows. The caller closes them; inside a
+// transaction, before the next statement.
+func (d *DB) Query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	reads := onlyReads(query)
+	run, release, err := d.runner(ctx, reads)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	rows, err := run.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, d.explain(ctx, err, reads)
+	}
+	return rows, nil
+}
+
+// Row is the answer to a query for one row.
+type Row struct {
+	row     *sql.Row
+	explain func(error) error
+	err     error // why there is no row
+}
+
+// Row runs a statement that returns at most one row that matters. Scan must be
+// called: it also gives the connection back.
+func (d *DB) Row(ctx context.Context, query string, args ...any) *Row {
+	reads := onlyReads(query)
+	run, release, err := d.runner(ctx, reads)
+	if err != nil {
+		return &Row{err: err}
+	}
+	defer release()
+	return &Row{
+		row:     run.QueryRowContext(ctx, query, args...),
+		explain: func(err error) error { return d.explain(ctx, err, reads) },
+	}
+}
+
+// Scan copies the columns of the row into dest; sql.ErrNoRows if there is none.
+func (r *Row) Scan(dest ...any) error {
+	if r.err != nil {
+		return r.err
+	}
+	if err := r.row.Scan(dest...); err != nil {
+		return r.explain(err)
+	}
+	return nil
+}
+
+// runner is a pool, a connection or a transaction.
+type runner interface {
+	ExecContext(context.Context, string, ...any) (sql.Result, error)
+	QueryContext(context.Context, string, ...any) (*sql.Rows, error)
+	QueryRowContext(context.Context, string, ...any) *sql.Row
+}
+
+// runner returns what a query runs on. The caller calls release as soon as the
+// query has got its connection.
+func (d *DB) runner(ctx context.Context, reads bool) (run runner, release func(), err error) {
+	if d.tx != nil {
+		return d.tx.sql, func() {}, nil
+	}
+	if out := d.down.Load(); out != nil {
+		return nil, nil, out
+	}
+	if reads {
+		return d.reads, func() {}, nil
+	}
+	release, err = d.line.enter(ctx)
+	return d.writes, release, err
+}
+
+// writer returns a connection for one statement. A pool would repeat the
+// statement if pgx says that it was not sent, and pgx 5.12 says so of any
+// without arguments whose answer was lost.
+func (d *DB) writer(ctx context.Context) (*sql.Conn, error) {
+	if out := d.down.Load(); out != nil {
+		return nil, out
+	}
+	leave, err := d.line.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	conn, err := d.writes.Conn(ctx)
+	return conn, lost(err)
+}
+
+// explain tells by the kind of statement what its failure means. A connection
+// that breaks is an outage, in which nothing was done, unless the statement
+// was a change on its own: that may have been made all the same.
+func (d *DB) explain(ctx context.Context, err error, reads bool) error {
+	switch {
+	case errors.Is(err, sql.ErrTxDone) && ctx.Err() != nil:
+		return ctx.Err() // database/sql has rolled back, for this reason
+	case reads || d.tx != nil:
+		return lost(err)
+	case broken(err):
+		return &uncertain{err}
+	}
+	return err
+}
+
+// Micros returns t as it is kept in a BIGINT: microseconds since 1970, UTC.
+func Micros(t time.Time) int64 { return t.UnixMicro() }
+
+// Time returns the instant that Micros made us of, in UTC.
+func Time(us int64) time.Time { return time.UnixMicro(us).UTC() }

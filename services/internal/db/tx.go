@@ -1,0 +1,151 @@
+package db
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// A transaction that lost against another is tried this often, with pauses
+// that grow from the first to some ten times that.
+const (
+	attempts   = 5
+	firstPause = 5 * time.Millisecond
+)
+
+// txn is a transaction; only the goroutine that runs it touches it.
+type txn struct {
+	sql   *sql.Tx
+	depth int // of savepoints
+	after []func()
+}
+
+// InTx calls fn with a DB bound to one transaction, which is committed if fn
+// returns nil and undone if it returns an error or panics. Until then fn must
+// use no other DB: on SQLite it would wait for itself.
+//
+// Where the engine says that the transaction lost against another one, fn is
+// called again, a few times; it must have no effect but on tx. On PostgreSQL
+// the isolation is READ COMMITTED, so a decision belongs in the statement that
+// acts upon it.
+//
+// Inside a transaction InTx joins it: the effects of fn last if the outer one
+// does, but an error undoes those of fn alone, and the outer one may go on.
+func (d *DB) InTx(ctx context.Context, fn func(tx *DB) error) error {
+	if d.tx != nil {
+		return d.join(ctx, fn)
+	}
+	for n := 0; ; n++ {
+		err := d.attempt(ctx, fn)
+		if err == nil || !isConflict(err) || n+1 == attempts {
+			return err
+		}
+		if pause(ctx, n, firstPause, time.Second) != nil {
+			return err
+		}
+	}
+}
+
+// AfterCommit has fn called once what the transaction did can be seen by
+// others, and not at all if it is undone. Outside a transaction it calls fn.
+func (d *DB) AfterCommit(fn func()) {
+	if d.tx == nil {
+		fn()
+		return
+	}
+	d.tx.after = append(d.tx.after, fn)
+}
+
+// attempt runs fn in a new transaction, once.
+func (d *DB) attempt(ctx context.Context, fn func(tx *DB) error) error {
+	tx, err := d.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() // of no effect after Commit
+	t := &txn{sql: tx}
+	if err := fn(&DB{core: d.core, tx: t}); err != nil {
+		return err
+	}
+	if err := commit(ctx, tx); err != nil {
+		return err
+	}
+	for _, f := range t.after {
+		f()
+	}
+	return nil
+}
+
+func (d *DB) begin(ctx context.Context) (*sql.Tx, error) {
+	if out := d.down.Load(); out != nil {
+		return nil, out
+	}
+	leave, err := d.line.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	tx, err := d.writes.BeginTx(ctx, nil)
+	if err != nil {
+		return nil, fmt.Errorf("begin: %w", lost(err))
+	}
+	return tx, nil
+}
+
+// commit ends the transaction. A conflict has undone it; any other failure
+// leaves open whether the engine had committed before.
+func commit(ctx context.Context, tx *sql.Tx) error {
+	err := tx.Commit()
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, sql.ErrTxDone) && ctx.Err() != nil:
+		return ctx.Err()
+	case isConflict(err):
+		return fmt.Errorf("commit: %w", err)
+	}
+	return fmt.Errorf("commit: %w", &uncertain{err})
+}
+
+// join runs fn between savepoints. PostgreSQL refuses all that follows a
+// failed statement and SQLite does not; with the savepoint both go on from
+// where fn began.
+func (d *DB) join(ctx context.Context, fn func(tx *DB) error) error {
+	t := d.tx
+	t.depth++
+	defer func() { t.depth-- }()
+	name, hooks := fmt.Sprintf("s%d", t.depth), len(t.after)
+	if _, err := d.Exec(ctx, "SAVEPOINT "+name); err != nil {
+		return fmt.Errorf("savepoint: %w", err)
+	}
+	if err := fn(d); err != nil {
+		t.after = t.after[:hooks]
+		// The refusal that err may hold must not outlive effects that could
+		// not be undone, so it is kept as text only.
+		if _, undo := d.Exec(context.WithoutCancel(ctx), "ROLLBACK TO SAVEPOINT "+name); undo != nil && !isConflict(err) {
+			return fmt.Errorf("undo after %q: %w", err.Error(), d.explain(ctx, undo, false))
+		}
+		return err
+	}
+	if _, err := d.Exec(ctx, "RELEASE SAVEPOINT "+name); err != nil {
+		return fmt.Errorf("release savepoint: %w", err)
+	}
+	return nil
+}
+
+// pause waits before attempt n+1: twice as long each time from first up to
+// limit, of which up to a half is left to chance so that rivals part.
+func pause(ctx context.Context, n int, first, limit time.Duration) error {
+	d := min(first<<min(n, 20), limit)
+	timer := time.NewTimer(d - rand.N(d/2+1))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

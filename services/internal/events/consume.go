@@ -1,0 +1,232 @@
+package events
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/meshmart/meshmart/services/internal/db"
+)
+
+const (
+	// prefetch is how many events a replica has at hand, so that it need not wait
+	// for the broker between two. They are lost to others for ackWait if it dies.
+	prefetch = 64
+	// ackWait is after how long the broker delivers an event again that nobody
+	// answered for. It is also the time that a handler may take.
+	ackWait = 30 * time.Second
+	// maxPending bounds the events in the hands of all replicas, those that wait
+	// for another attempt included: when nothing works, deliveries stop.
+	maxPending = 256
+	// heartbeat is how often an idle broker says that it is still there; after
+	// two that are missing the consumer is set up again.
+	heartbeat = 3 * time.Second
+	// patience is after how many deliveries of one event a warning becomes an error.
+	patience = 20
+)
+
+// Consumer is one that acts on events.
+type Consumer struct {
+	// Name is the same in all replicas, which share the events between them, and
+	// does not change: a new name begins with the oldest event there is.
+	Name string
+	// Subjects may have wildcards, "order.*", and must not overlap. They may span
+	// streams; then each stream has its own order and handlers run side by side.
+	Subjects []string
+	// DB has the inbox (Schema) and whatever Handle changes.
+	DB *db.DB
+	// Handle acts on e in tx, the transaction that records it in the inbox: what
+	// it changes there happens once. What it does elsewhere must bear repetition,
+	// and what it waits for keeps the transaction open. An error, or a panic,
+	// undoes tx and has e delivered again, later each time and without end; e may
+	// then come after its successors. ErrMalformed drops e instead.
+	Handle func(ctx context.Context, tx *db.DB, e Event) error
+}
+
+func (c Consumer) check() (map[string][]string, error) {
+	if c.Name == "" || strings.ContainsAny(c.Name, ".*> /\\\t\r\n") {
+		return nil, fmt.Errorf("consumer %q: not a name of letters, digits, - and _", c.Name)
+	}
+	streams, err := byStream(c.Subjects)
+	if err != nil {
+		return nil, fmt.Errorf("consumer %s: %w", c.Name, err)
+	}
+	return streams, nil
+}
+
+// Consume has c handle events until ctx is done, and then returns nil. It goes on
+// through outages of the broker and of the database; its only errors are a
+// malformed Consumer and a closed Bus. One replica handles the events of a stream
+// one after the other, in their order unless one fails.
+func (b *Bus) Consume(ctx context.Context, c Consumer) error {
+	streams, err := c.check()
+	if err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for stream, subjects := range streams {
+		w := &worker{
+			bus: b, consumer: c, stream: stream, subjects: subjects,
+			log: b.cfg.Log.With("consumer", c.Name, "stream", stream),
+		}
+		g.Go(func() error { return w.run(ctx) })
+	}
+	g.Go(func() error { b.pruneInbox(ctx, c); return nil })
+	return g.Wait()
+}
+
+// worker consumes one stream.
+type worker struct {
+	bus      *Bus
+	consumer Consumer
+	stream   string
+	subjects []string
+	log      *slog.Logger
+}
+
+// run holds a session with the broker, and another one when it breaks.
+func (w *worker) run(ctx context.Context) error {
+	trouble := outage{log: w.log, what: "consuming"}
+	for ctx.Err() == nil {
+		online := w.bus.nextConnect()
+		err := w.session(ctx, &trouble)
+		if w.bus.nc.IsClosed() && ctx.Err() == nil {
+			return fmt.Errorf("consumer %s: %w", w.consumer.Name, nats.ErrConnectionClosed)
+		}
+		if ctx.Err() == nil {
+			pause(ctx, trouble.failed(ctx, err), online)
+		}
+	}
+	return nil
+}
+
+// session sets the durable consumer up and handles what it delivers. It outlives
+// a reconnect: what is at hand is still to be handled, and the library asks for
+// more. It ends when the broker does not know the consumer any more.
+func (w *worker) session(ctx context.Context, trouble *outage) error {
+	if err := w.bus.ensure(ctx, w.stream); err != nil {
+		return err
+	}
+	cons, err := w.bus.js.CreateOrUpdateConsumer(ctx, w.stream, jetstream.ConsumerConfig{
+		Durable:        w.consumer.Name,
+		FilterSubjects: w.subjects,
+		AckPolicy:      jetstream.AckExplicitPolicy,
+		AckWait:        ackWait,
+		MaxAckPending:  maxPending,
+		MaxDeliver:     -1,
+	})
+	if err != nil {
+		w.bus.forget(w.stream)
+		return fmt.Errorf("make consumer: %w", err)
+	}
+	messages, err := cons.Messages(jetstream.PullMaxMessages(prefetch), jetstream.PullHeartbeat(heartbeat))
+	if err != nil {
+		return fmt.Errorf("pull: %w", err)
+	}
+	defer handBack(messages)
+	trouble.over(ctx)
+	for {
+		m, err := messages.Next(jetstream.NextContext(ctx))
+		if err != nil {
+			w.bus.forget(w.stream)
+			return fmt.Errorf("pull: %w", err)
+		}
+		w.process(ctx, m)
+	}
+}
+
+// handBack ends the session and returns the events at hand to the broker, for
+// another replica to have them at once rather than after ackWait.
+func handBack(messages jetstream.MessagesContext) {
+	messages.Drain()
+	defer messages.Stop()
+	for {
+		m, err := messages.Next(jetstream.NextMaxWait(time.Second))
+		if err != nil {
+			return
+		}
+		_ = m.Nak()
+	}
+}
+
+// process handles one delivery and tells the broker what became of it. That the
+// answer may get lost does not matter: the inbox knows.
+func (w *worker) process(ctx context.Context, m jetstream.Msg) {
+	e, meta, err := eventOf(m)
+	if err != nil {
+		w.log.ErrorContext(ctx, "message is not from a stream", "subject", m.Subject(), "err", err.Error())
+		return
+	}
+	span, err := w.handle(ctx, e, m)
+	endSpan(span, err)
+	log := w.log.With("subject", e.Subject, "event", e.ID, "delivery", meta.NumDelivered)
+	logCtx := trace.ContextWithSpan(ctx, span)
+	switch {
+	case err == nil:
+		err = m.Ack()
+	case ctx.Err() != nil: // we stop; it is not the event's fault
+		err = m.Nak()
+	case errors.Is(err, ErrMalformed):
+		log.ErrorContext(logCtx, "event is dropped", "err", err.Error())
+		err = m.TermWithReason("malformed")
+	default:
+		delay := retryDelay(err, meta.NumDelivered)
+		log.Log(logCtx, severity(meta.NumDelivered), "event is handled again later", "in", delay.String(), "err", err.Error())
+		err = m.NakWithDelay(delay)
+	}
+	if err != nil {
+		log.DebugContext(logCtx, "answer to the broker is lost", "err", err.Error())
+	}
+}
+
+// handle has the event take effect, unless it has already.
+func (w *worker) handle(ctx context.Context, e Event, m jetstream.Msg) (trace.Span, error) {
+	ctx, span := w.bus.startProcess(ctx, w.consumer.Name, e, m.Headers())
+	ctx, cancel := context.WithTimeout(ctx, ackWait)
+	defer cancel()
+	err := w.consumer.DB.InTx(ctx, func(tx *db.DB) error {
+		fresh, err := w.record(ctx, tx, e.ID)
+		if err != nil || !fresh {
+			return err
+		}
+		return w.call(ctx, tx, e)
+	})
+	return span, err
+}
+
+// call turns a panic of the handler into an error: one bad event must not bring
+// down the process, and again after each restart.
+func (w *worker) call(ctx context.Context, tx *db.DB, e Event) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic in the handler of %s: %v\n%s", e.Subject, p, debug.Stack())
+		}
+	}()
+	return w.consumer.Handle(ctx, tx, e)
+}
+
+// retryDelay is how long after its n-th delivery an event comes again. If the
+// database is away all events fail, so none is made to wait long for it.
+func retryDelay(err error, n uint64) time.Duration {
+	most := 30 * time.Second
+	if db.IsUnavailable(err) {
+		most = 2 * time.Second
+	}
+	return backoff(int(min(n, patience)), 100*time.Millisecond, most)
+}
+
+func severity(deliveries uint64) slog.Level {
+	if deliveries < patience {
+		return slog.LevelWarn
+	}
+	return slog.LevelError
+}

@@ -1,0 +1,80 @@
+package events
+
+import (
+	"context"
+	"embed"
+	"fmt"
+	"sync"
+
+	"github.com/google/uuid"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/meshmart/meshmart/services/internal/db"
+)
+
+//go:embed schema/*.sql
+var schemaFiles embed.FS
+
+// Schema is the tables of outbox and inbox, for the database of each service
+// that announces or consumes.
+var Schema = db.Schema{Name: "events", FS: schemaFiles}
+
+// maxEvent bounds an event, in bytes. It is refused when it is written: one that
+// the broker does not take (by default more than 1 MiB) would stay in the outbox
+// for ever.
+const maxEvent = 512 << 10
+
+// Outbox is where a service writes what it announces. It is a table of the
+// service's own database, so an event is there if and only if its transaction
+// was committed; Run publishes it from there, at least once.
+//
+// Events are published in the order of their ids, by one replica at a time.
+// What a second transaction adds after it has seen the first one's changes comes
+// after it, as long as the clocks of the replicas agree to within the time that
+// an event spends in the outbox.
+type Outbox struct {
+	db    *db.DB
+	bus   *Bus
+	owner string        // this replica, in outbox_lease
+	wake  chan struct{} // something was committed
+	turn  sync.Mutex    // Run and Flush have one lease between them
+}
+
+// NewOutbox returns the outbox in d that is published to b.
+func NewOutbox(d *db.DB, b *Bus) *Outbox {
+	return &Outbox{db: d, bus: b, owner: uuid.NewString(), wake: make(chan struct{}, 1)}
+}
+
+// Add announces m under the subject once tx is committed. The event's id is new;
+// the trace of ctx goes on in those who consume it.
+func (o *Outbox) Add(ctx context.Context, tx *db.DB, subject string, m proto.Message) error {
+	if err := checkSubject(subject, false); err != nil {
+		return fmt.Errorf("announce: %w", err)
+	}
+	payload, err := proto.Marshal(m)
+	if err != nil {
+		return fmt.Errorf("announce %s: %w", subject, err)
+	}
+	if len(payload) > maxEvent {
+		return fmt.Errorf("announce %s: %d bytes are too many", subject, len(payload))
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return fmt.Errorf("announce %s: %w", subject, err)
+	}
+	_, err = tx.Exec(ctx, `INSERT INTO outbox (id, subject, payload, headers, create_time) VALUES ($1, $2, $3, $4, $5)`,
+		id.String(), subject, payload, saveTrace(ctx), db.Micros(o.bus.cfg.Clock()))
+	if err != nil {
+		return fmt.Errorf("announce %s: %w", subject, err)
+	}
+	tx.AfterCommit(o.notify)
+	return nil
+}
+
+// notify wakes the relay; it never blocks.
+func (o *Outbox) notify() {
+	select {
+	case o.wake <- struct{}{}:
+	default: // it is awake already
+	}
+}

@@ -1,0 +1,92 @@
+package events
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/meshmart/meshmart/services/internal/db"
+)
+
+// settleTimeout bounds the statements that also run when ctx is done.
+const settleTimeout = 3 * time.Second
+
+// oldest returns the first n rows of the outbox.
+func (o *Outbox) oldest(ctx context.Context, n int) ([]row, error) {
+	rows, err := o.db.Query(ctx, `SELECT id, subject, headers, payload FROM outbox ORDER BY id LIMIT $1`, n)
+	if err != nil {
+		return nil, fmt.Errorf("read outbox: %w", err)
+	}
+	defer rows.Close()
+	var all []row
+	for rows.Next() {
+		var r row
+		if err := rows.Scan(&r.id, &r.subject, &r.headers, &r.payload); err != nil {
+			return nil, fmt.Errorf("read outbox: %w", err)
+		}
+		all = append(all, r)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read outbox: %w", err)
+	}
+	return all, nil
+}
+
+// lease makes this replica the one that publishes, unless another one is. Where
+// there can be no other, the lease that a crash left is not waited for.
+func (o *Outbox) lease(ctx context.Context) error {
+	now := o.bus.cfg.Clock()
+	n, err := o.db.Exec(ctx, `UPDATE outbox_lease SET owner = $1, lease_until = $2 WHERE owner = $3 OR lease_until < $4 OR $5`,
+		o.owner, db.Micros(now.Add(leaseTime)), o.owner, db.Micros(now), o.db.Exclusive())
+	if err != nil {
+		return fmt.Errorf("lease outbox: %w", err)
+	}
+	if n == 0 {
+		return errBusy
+	}
+	return nil
+}
+
+// settle deletes what the broker has, and extends the lease or, after the last
+// window, ends it. It runs to its end though ctx may be done: at a shutdown the
+// next replica shall neither wait nor send again.
+func (o *Outbox) settle(ctx context.Context, acked []string, last bool) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+	defer cancel()
+	var until int64
+	if !last {
+		until = db.Micros(o.bus.cfg.Clock().Add(leaseTime))
+	}
+	var leased int64
+	err := o.db.InTx(ctx, func(tx *db.DB) error {
+		err := remove(ctx, tx, acked)
+		if err != nil {
+			return err
+		}
+		leased, err = tx.Exec(ctx, `UPDATE outbox_lease SET lease_until = $1 WHERE owner = $2`, until, o.owner)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("settle outbox: %w", err)
+	}
+	if leased == 0 && !last {
+		return errBusy // we were too slow, and somebody took over
+	}
+	return nil
+}
+
+func remove(ctx context.Context, tx *db.DB, ids []string) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	args := make([]any, len(ids))
+	marks := make([]string, len(ids))
+	for i, id := range ids {
+		args[i], marks[i] = id, fmt.Sprintf("$%d", i+1)
+	}
+	if _, err := tx.Exec(ctx, `DELETE FROM outbox WHERE id IN (`+strings.Join(marks, ", ")+`)`, args...); err != nil {
+		return fmt.Errorf("delete from outbox: %w", err)
+	}
+	return nil
+}

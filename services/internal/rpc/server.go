@@ -1,0 +1,225 @@
+// Package rpc is how services speak gRPC: one constructor for servers and one
+// for clients, so that every call is traced, logged, guarded and bounded alike.
+// Encryption, retries and balancing are the mesh's work, not this package's.
+package rpc
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"buf.build/go/protovalidate"
+	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/stats"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/meshmart/meshmart/services/internal/auth"
+	"github.com/meshmart/meshmart/services/internal/policy"
+)
+
+// Propagator carries the trace from call to call (W3C Trace Context).
+var Propagator propagation.TextMapPropagator = propagation.TraceContext{}
+
+// ServerConfig is what a server needs from its process.
+type ServerConfig struct {
+	Log    *slog.Logger
+	Traces trace.TracerProvider
+	Meters metric.MeterProvider
+	Clock  func() time.Time
+	// Outage reports whether a handler's error says that the store could not
+	// be reached and nothing was done; the caller is told UNAVAILABLE.
+	Outage func(error) bool
+}
+
+// Server is a gRPC server whose every call passes through the policy that the
+// RPC's contract declares.
+type Server struct {
+	*grpc.Server
+
+	cfg      ServerConfig
+	limits   *limits
+	verifier *auth.Verifier // nil: no RPC of this server asks for a token
+}
+
+// NewServer returns a server with nothing registered.
+func NewServer(cfg ServerConfig) *Server {
+	s := &Server{cfg: cfg, limits: newLimits(cfg.Clock)}
+	s.Server = grpc.NewServer(
+		grpc.StatsHandler(otelgrpc.NewServerHandler(
+			otelgrpc.WithTracerProvider(cfg.Traces),
+			otelgrpc.WithMeterProvider(cfg.Meters),
+			otelgrpc.WithPropagators(Propagator),
+			otelgrpc.WithFilter(observed),
+		)),
+		grpc.UnaryInterceptor(s.unary),
+		grpc.StreamInterceptor(s.stream),
+	)
+	return s
+}
+
+// Verify makes v the judge of the tokens that callers present. It must be
+// called before the server serves.
+func (s *Server) Verify(v *auth.Verifier) { s.verifier = v }
+
+func observed(info *stats.RPCTagInfo) bool { return !policy.Exempt(info.FullMethodName) }
+
+func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	if policy.Exempt(info.FullMethod) {
+		return next(ctx, req)
+	}
+	c := s.begin(ctx, info.FullMethod)
+	defer c.cancel()
+	reply, err := c.run(func() (any, error) {
+		if err := c.admit(); err != nil {
+			return nil, err
+		}
+		if err := validate(req); err != nil {
+			return nil, err
+		}
+		return next(c.ctx, req)
+	})
+	return reply, c.end(err)
+}
+
+func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+	if policy.Exempt(info.FullMethod) {
+		return next(srv, ss)
+	}
+	c := s.begin(ss.Context(), info.FullMethod)
+	defer c.cancel()
+	g := &guardedStream{ServerStream: ss, call: c}
+	_, err := c.run(func() (any, error) {
+		if err := c.admit(); err != nil {
+			return nil, err
+		}
+		return nil, next(srv, g)
+	})
+	return c.end(err)
+}
+
+// guardedStream validates what comes in and counts both directions.
+type guardedStream struct {
+	grpc.ServerStream
+	call *call
+}
+
+func (g *guardedStream) Context() context.Context { return g.call.ctx }
+
+func (g *guardedStream) RecvMsg(m any) error {
+	if err := g.ServerStream.RecvMsg(m); err != nil {
+		return err
+	}
+	g.call.received++
+	return validate(m)
+}
+
+func (g *guardedStream) SendMsg(m any) error {
+	err := g.ServerStream.SendMsg(m)
+	if err == nil {
+		g.call.sent++
+	}
+	return err
+}
+
+// call is one call on its way through the server.
+type call struct {
+	server *Server
+	ctx    context.Context
+	cancel context.CancelFunc
+	method string
+	policy *policy.Policy
+	start  time.Time
+
+	// The two directions of a stream are used by at most one goroutine each.
+	received, sent int64
+}
+
+// begin bounds the call by its policy's timeout, or by the caller's deadline if
+// that is sooner.
+func (s *Server) begin(ctx context.Context, method string) *call {
+	c := &call{server: s, ctx: ctx, cancel: func() {}, method: method, start: time.Now()}
+	c.policy, _ = policy.Of(method)
+	if c.policy != nil && c.policy.Timeout > 0 {
+		c.ctx, c.cancel = context.WithTimeout(ctx, c.policy.Timeout)
+	}
+	return c
+}
+
+// admit lets the call in, or says why not: it has a policy, time left, a place
+// in the rate limit, and a caller who may.
+func (c *call) admit() error {
+	if c.policy == nil {
+		return fmt.Errorf("%s has no policy", c.method)
+	}
+	if err := c.ctx.Err(); err != nil {
+		return err
+	}
+	principal, err := c.server.authenticate(c.ctx, c.policy)
+	if err != nil {
+		return err
+	}
+	if principal != nil {
+		c.ctx = auth.With(c.ctx, principal)
+	}
+	return c.server.limits.take(c.ctx, c.policy, principal)
+}
+
+// run calls fn and turns a panic into an error, logged with its stack.
+func (c *call) run(fn func() (any, error)) (reply any, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.server.cfg.Log.ErrorContext(c.ctx, "panic", "method", c.method, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			reply, err = nil, fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return fn()
+}
+
+// end writes the call's one line and returns what the caller is told.
+func (c *call) end(err error) error {
+	st := status.New(codes.OK, "")
+	if err != nil {
+		st = visible(c.ctx, err, c.server.cfg.Outage)
+	}
+	attrs := make([]slog.Attr, 0, 8)
+	attrs = append(attrs, slog.String("method", c.method), slog.String("code", codeName(st.Code())),
+		slog.Float64("ms", float64(time.Since(c.start).Microseconds())/1000))
+	if p, ok := auth.From(c.ctx); ok {
+		attrs = append(attrs, slog.String("user", p.Subject))
+	}
+	if c.policy != nil && c.policy.Streaming {
+		attrs = append(attrs, slog.Int64("received", c.received), slog.Int64("sent", c.sent))
+	}
+	if err != nil {
+		attrs = append(attrs, slog.String("err", err.Error()))
+	}
+	c.server.cfg.Log.LogAttrs(c.ctx, level(st.Code()), "call", attrs...)
+	return st.Err()
+}
+
+// level is how much an outcome should worry whoever runs the service.
+func level(c codes.Code) slog.Level {
+	switch c {
+	case codes.Internal, codes.Unknown, codes.DataLoss, codes.Unimplemented:
+		return slog.LevelError
+	case codes.Unavailable, codes.DeadlineExceeded, codes.ResourceExhausted:
+		return slog.LevelWarn
+	}
+	return slog.LevelInfo
+}
+
+func validate(m any) error {
+	msg, ok := m.(proto.Message)
+	if !ok {
+		return nil
+	}
+	return violations(protovalidate.Validate(msg))
+}
