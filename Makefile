@@ -1,0 +1,27 @@
+# `make` or `make help` lists what there is.
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test check generate clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 12
+
+run: build ## the whole shop in one process: http://localhost:8080
+	@bin/shop
+
+build: ## all programs, into bin/
+	@mkdir -p bin
+	@echo "building (the first time takes a minute or two) ..." >&2
+	@CGO_ENABLED=0 go build -trimpath -tags grpcnotrace -ldflags "-s -w" -o bin/ ./services/cmd/...
+
+test: ## every test
+	@tests/run
+
+check: ## what CI checks besides the tests: format, vet, staticcheck, contracts
+	@.ci/check
+
+generate: ## the Go code, the REST bindings and the OpenAPI document, from proto/
+	@tools/generate
+
+clean: ## remove what was built; the shop's data stays
+	@rm -rf bin .build
