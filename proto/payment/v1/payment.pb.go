@@ -569,8 +569,9 @@ func (x *RefundRequest) GetOrderId() string {
 }
 
 type RefundResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Payment       *Payment               `protobuf:"bytes,1,opt,name=payment,proto3" json:"payment,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Absent if the order was voided before it had one.
+	Payment       *Payment `protobuf:"bytes,1,opt,name=payment,proto3" json:"payment,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

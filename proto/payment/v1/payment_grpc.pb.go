@@ -37,17 +37,26 @@ const (
 // retried by a mesh, although each is safe to repeat: whoever asked decides.
 type PaymentServiceClient interface {
 	// Authorize has the amount set aside on the card. A refusal of the card is
-	// an answer, not an error: state DECLINED with the reason.
+	// an answer, not an error: state DECLINED with the reason. If the processor
+	// does not answer it may have acted all the same, so that is not UNAVAILABLE
+	// but ABORTED with reason PROCESSOR_UNAVAILABLE, or INTERRUPTED if its answer
+	// could not be recorded: whoever asked asks again, with the same token, or
+	// gives up by Void. Only a processor that is known to be out before anything
+	// was done is UNAVAILABLE. The same holds for Capture, Void and Refund. An
+	// order that was voided or refunded is refused with reason ORDER_VOIDED.
 	Authorize(ctx context.Context, in *AuthorizeRequest, opts ...grpc.CallOption) (*AuthorizeResponse, error)
 	// Capture takes the money that was authorized. The service does it by itself
 	// when it hears order.confirmed; this is for repair by hand.
 	Capture(ctx context.Context, in *CaptureRequest, opts ...grpc.CallOption) (*CaptureResponse, error)
 	// Void gives back what was authorized and not captured. An order without a
 	// payment is remembered, so that an authorization which comes too late is
-	// refused. A payment that is captured is FAILED_PRECONDITION with reason
-	// CAPTURED: refund it.
+	// refused. A payment that is captured, or about to be, is
+	// FAILED_PRECONDITION with reason CAPTURED: refund it.
 	Void(ctx context.Context, in *VoidRequest, opts ...grpc.CallOption) (*VoidResponse, error)
-	// Refund gives back all that was captured.
+	// Refund gives back all that was captured; a capture that is under way is
+	// finished first. A payment that is declined or voided has nothing to give
+	// back. One that can still be voided is FAILED_PRECONDITION with reason
+	// NOT_CAPTURED.
 	Refund(ctx context.Context, in *RefundRequest, opts ...grpc.CallOption) (*RefundResponse, error)
 	// GetPayment returns a payment to its user or an administrator. One that is
 	// somebody else's is NOT_FOUND.
@@ -121,17 +130,26 @@ func (c *paymentServiceClient) GetPayment(ctx context.Context, in *GetPaymentReq
 // retried by a mesh, although each is safe to repeat: whoever asked decides.
 type PaymentServiceServer interface {
 	// Authorize has the amount set aside on the card. A refusal of the card is
-	// an answer, not an error: state DECLINED with the reason.
+	// an answer, not an error: state DECLINED with the reason. If the processor
+	// does not answer it may have acted all the same, so that is not UNAVAILABLE
+	// but ABORTED with reason PROCESSOR_UNAVAILABLE, or INTERRUPTED if its answer
+	// could not be recorded: whoever asked asks again, with the same token, or
+	// gives up by Void. Only a processor that is known to be out before anything
+	// was done is UNAVAILABLE. The same holds for Capture, Void and Refund. An
+	// order that was voided or refunded is refused with reason ORDER_VOIDED.
 	Authorize(context.Context, *AuthorizeRequest) (*AuthorizeResponse, error)
 	// Capture takes the money that was authorized. The service does it by itself
 	// when it hears order.confirmed; this is for repair by hand.
 	Capture(context.Context, *CaptureRequest) (*CaptureResponse, error)
 	// Void gives back what was authorized and not captured. An order without a
 	// payment is remembered, so that an authorization which comes too late is
-	// refused. A payment that is captured is FAILED_PRECONDITION with reason
-	// CAPTURED: refund it.
+	// refused. A payment that is captured, or about to be, is
+	// FAILED_PRECONDITION with reason CAPTURED: refund it.
 	Void(context.Context, *VoidRequest) (*VoidResponse, error)
-	// Refund gives back all that was captured.
+	// Refund gives back all that was captured; a capture that is under way is
+	// finished first. A payment that is declined or voided has nothing to give
+	// back. One that can still be voided is FAILED_PRECONDITION with reason
+	// NOT_CAPTURED.
 	Refund(context.Context, *RefundRequest) (*RefundResponse, error)
 	// GetPayment returns a payment to its user or an administrator. One that is
 	// somebody else's is NOT_FOUND.

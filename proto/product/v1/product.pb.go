@@ -1170,10 +1170,9 @@ const file_product_v1_product_proto_rawDesc = "" +
 	"\vupdate_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampB\x03\xe0A\x03R\n" +
 	"updateTime\x12\x1b\n" +
 	"\x04etag\x18\n" +
-	" \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\"\xc2\x02\n" +
-	"\x14CreateProductRequest\x12\xc9\x01\n" +
-	"\aproduct\x18\x01 \x01(\v2\x13.product.v1.ProductB\x99\x01\xe0A\x02\xbaH\x92\x01\xba\x01\x8b\x01\n" +
-	"\x10product.required\x12*sku, name, category and price are required\x1aKthis.sku != '' && this.name != '' && this.category != '' && has(this.price)\xc8\x01\x01R\aproduct\x122\n" +
+	" \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\"\xb0\x01\n" +
+	"\x14CreateProductRequest\x128\n" +
+	"\aproduct\x18\x01 \x01(\v2\x13.product.v1.ProductB\t\xe0A\x02\xbaH\x03\xc8\x01\x01R\aproduct\x122\n" +
 	"\rinitial_stock\x18\x02 \x01(\x05B\r\xbaH\n" +
 	"\x1a\b\x18\x80\x94\xeb\xdc\x03(\x00R\finitialStock\x12*\n" +
 	"\n" +

@@ -1,0 +1,67 @@
+package product
+
+import (
+	"context"
+	"encoding/base64"
+	"strconv"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+
+	productpb "github.com/meshmart/meshmart/proto/product/v1"
+	"github.com/meshmart/meshmart/services/internal/fault"
+)
+
+// watchStream is the server's side of WatchProducts.
+type watchStream = grpc.ServerStreamingServer[productpb.WatchProductsResponse]
+
+// WatchProducts sends the headers once no change can be missed, so that the
+// client can tell when to read what was before.
+func (h *handler) WatchProducts(req *productpb.WatchProductsRequest, ss watchStream) error {
+	after, err := resumeAfter(req.GetResumeToken())
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ss.Context())
+	defer cancel()
+	go func() {
+		select {
+		case <-h.draining:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	// If the headers can't be sent the client is gone, and the next send fails.
+	ready := func() { _ = ss.SendHeader(metadata.MD{}) }
+	err = h.watcher.watch(ctx, after, ready, ss.Send)
+	select {
+	case <-h.draining:
+		return fault.Unavailable(time.Second, "this server stops: watch again with the last resume_token")
+	default:
+		return err
+	}
+}
+
+// tokenPrefix is the version of resume tokens.
+const tokenPrefix = "v1:"
+
+// resumeToken names a place in the stream of changes.
+func resumeToken(sequence uint64) string {
+	return base64.RawURLEncoding.EncodeToString([]byte(tokenPrefix + strconv.FormatUint(sequence, 10)))
+}
+
+// resumeAfter returns the place that a token names, or 0 for none.
+func resumeAfter(token string) (uint64, error) {
+	if token == "" {
+		return 0, nil
+	}
+	text, _ := base64.RawURLEncoding.DecodeString(token)
+	digits, ok := strings.CutPrefix(string(text), tokenPrefix)
+	sequence, err := strconv.ParseUint(digits, 10, 63)
+	if !ok || err != nil || sequence == 0 {
+		return 0, fault.Invalid("resume_token", "is not one that was given out")
+	}
+	return sequence, nil
+}
