@@ -21,6 +21,9 @@ const dedupeWindow = 2 * time.Minute
 
 // ensure makes the stream if it is not there, and brings its limits up to date.
 func (b *Bus) ensure(ctx context.Context, stream string) error {
+	if !b.nc.IsConnected() {
+		return errOffline
+	}
 	b.mu.Lock()
 	known := b.known[stream]
 	b.mu.Unlock()
