@@ -146,7 +146,9 @@ func isPicture(s string) bool {
 	return !letters && !strings.ContainsAny(s, "<>\"'`\\/") && utf8.RuneCountInString(s) <= maxEmoji
 }
 
-func missing(id string) error { return fault.NotFound("there is no product %s", id) }
+func missing(id string) error {
+	return fault.NotFound("there is no product %s", id).With("product_id", id)
+}
 
 func stale(p Product) error {
 	return fault.Aborted("STALE_ETAG", "product %s has been changed since it was read: read it again", p.ID).With("etag", p.Etag())

@@ -12,6 +12,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"os/signal"
@@ -22,6 +23,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"google.golang.org/grpc/grpclog"
 
 	"github.com/meshmart/meshmart/services/internal/policy"
 )
@@ -82,6 +84,7 @@ func MainFunc(name string, usage func(io.Writer), run func(context.Context) erro
 		fmt.Println(name, Version())
 		return
 	}
+	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, jsonLines{newLog(os.Stderr, name, slog.LevelInfo)}))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	if err := run(ctx); err != nil {

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"log/slog"
@@ -26,3 +27,12 @@ func (t traced) Handle(ctx context.Context, r slog.Record) error {
 
 func (t traced) WithAttrs(as []slog.Attr) slog.Handler { return traced{t.Handler.WithAttrs(as)} }
 func (t traced) WithGroup(name string) slog.Handler    { return traced{t.Handler.WithGroup(name)} }
+
+// jsonLines logs as an error whatever is written to it: what libraries say that
+// have no better way.
+type jsonLines struct{ log *slog.Logger }
+
+func (j jsonLines) Write(p []byte) (int, error) {
+	j.log.Error(string(bytes.TrimSpace(p)))
+	return len(p), nil
+}

@@ -52,13 +52,23 @@ func (w *workers) stop() {
 	w.wg.Wait()
 }
 
-// keep runs fn until it returns nil or the service stops; after an error it
-// waits a little longer each time, up to a bound.
+// How long a worker that failed waits until it is started again: longer each
+// time, unless it ran well for longer than that.
+const (
+	firstWait = 100 * time.Millisecond
+	mostWait  = 10 * time.Second
+)
+
+// keep runs fn until it returns nil or the service stops.
 func (w *workers) keep(name string, fn func(context.Context) error) {
-	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 10*time.Second) {
+	for wait := firstWait; ; wait = min(2*wait, mostWait) {
+		start := time.Now()
 		err := fn(w.ctx)
 		if err == nil || w.ctx.Err() != nil {
 			return
+		}
+		if time.Since(start) > mostWait {
+			wait = firstWait
 		}
 		w.log.Warn("worker failed and is started again", "worker", name, "err", err.Error(), "after", wait.String())
 		select {

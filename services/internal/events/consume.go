@@ -22,8 +22,14 @@ const (
 	// for the broker between two. They are lost to others for ackWait if it dies.
 	prefetch = 64
 	// ackWait is after how long the broker delivers an event again that nobody
-	// answered for. It is also the time that a handler may take.
-	ackWait = 30 * time.Second
+	// answered for: so long does a crash hold up what the replica had at hand. A
+	// slow handler is waited for by the second delivery, in the inbox.
+	ackWait = 10 * time.Second
+	// ackWaitAlone is ackWait where there is one process and no other that could
+	// still be at it: the next one to start need not wait.
+	ackWaitAlone = time.Second
+	// handleTime is the time that a handler may take.
+	handleTime = 30 * time.Second
 	// maxPending bounds the events in the hands of all replicas, those that wait
 	// for another attempt included: when nothing works, deliveries stop.
 	maxPending = 256
@@ -120,7 +126,7 @@ func (w *worker) session(ctx context.Context, trouble *outage) error {
 		Durable:        w.consumer.Name,
 		FilterSubjects: w.subjects,
 		AckPolicy:      jetstream.AckExplicitPolicy,
-		AckWait:        ackWait,
+		AckWait:        w.ackWait(),
 		MaxAckPending:  maxPending,
 		MaxDeliver:     -1,
 	})
@@ -142,6 +148,13 @@ func (w *worker) session(ctx context.Context, trouble *outage) error {
 		}
 		w.process(ctx, m)
 	}
+}
+
+func (w *worker) ackWait() time.Duration {
+	if w.consumer.DB.Exclusive() {
+		return ackWaitAlone
+	}
+	return ackWait
 }
 
 // handBack ends the session and returns the events at hand to the broker, for
@@ -191,7 +204,7 @@ func (w *worker) process(ctx context.Context, m jetstream.Msg) {
 // handle has the event take effect, unless it has already.
 func (w *worker) handle(ctx context.Context, e Event, m jetstream.Msg) (trace.Span, error) {
 	ctx, span := w.bus.startProcess(ctx, w.consumer.Name, e, m.Headers())
-	ctx, cancel := context.WithTimeout(ctx, ackWait)
+	ctx, cancel := context.WithTimeout(ctx, handleTime)
 	defer cancel()
 	err := w.consumer.DB.InTx(ctx, func(tx *db.DB) error {
 		fresh, err := w.record(ctx, tx, e.ID)

@@ -139,6 +139,9 @@ func (e *Error) Code() codes.Code { return e.code }
 // Reason returns what kind of fault it is, in UPPER_SNAKE_CASE.
 func (e *Error) Reason() string { return e.reason }
 
+// Detail returns what With has told under the key, or "".
+func (e *Error) Detail(key string) string { return e.meta[key] }
+
 // RetryAfter returns how long the caller should wait, or 0 for no advice.
 func (e *Error) RetryAfter() time.Duration { return e.retryAfter }
 

@@ -27,6 +27,10 @@ type ClientConfig struct {
 	Meters metric.MeterProvider
 }
 
+// MaxReply is how large a reply may be, in bytes. gRPC's own limit of 4 MiB is
+// less than a page of 1,000 products with the longest descriptions.
+const MaxReply = 32 << 20
+
 // Dial returns a connection with a circuit breaker of its own. It connects when
 // it is first used. The transport is plaintext: on the wire the mesh encrypts
 // it. It keeps no retries: the mesh repeats what the contract allows.
@@ -36,6 +40,7 @@ func Dial(cfg ClientConfig, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDisableRetry(),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxReply)),
 		grpc.WithStatsHandler(otelgrpc.NewClientHandler(
 			otelgrpc.WithTracerProvider(cfg.Traces),
 			otelgrpc.WithMeterProvider(cfg.Meters),

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"buf.build/go/protovalidate"
@@ -117,14 +118,14 @@ func (g *guardedStream) RecvMsg(m any) error {
 	if err := g.ServerStream.RecvMsg(m); err != nil {
 		return err
 	}
-	g.call.received++
+	g.call.received.Add(1)
 	return validate(m)
 }
 
 func (g *guardedStream) SendMsg(m any) error {
 	err := g.ServerStream.SendMsg(m)
 	if err == nil {
-		g.call.sent++
+		g.call.sent.Add(1)
 	}
 	return err
 }
@@ -138,8 +139,8 @@ type call struct {
 	policy *policy.Policy
 	start  time.Time
 
-	// The two directions of a stream are used by at most one goroutine each.
-	received, sent int64
+	// A handler may have returned while a goroutine of its stream still receives.
+	received, sent atomic.Int64
 }
 
 // begin bounds the call by its policy's timeout, or by the caller's deadline if
@@ -196,7 +197,7 @@ func (c *call) end(err error) error {
 		attrs = append(attrs, slog.String("user", p.Subject))
 	}
 	if c.policy != nil && c.policy.Streaming {
-		attrs = append(attrs, slog.Int64("received", c.received), slog.Int64("sent", c.sent))
+		attrs = append(attrs, slog.Int64("received", c.received.Load()), slog.Int64("sent", c.sent.Load()))
 	}
 	if err != nil {
 		attrs = append(attrs, slog.String("err", err.Error()))

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
@@ -23,6 +24,16 @@ import (
 	"github.com/meshmart/meshmart/services/internal/auth"
 	"github.com/meshmart/meshmart/services/internal/events/embedded"
 )
+
+// Main is for the TestMain of a service: it runs the tests and fails if they
+// leave a goroutine behind, but for two that the embedded broker leaves when it
+// is stopped while a stream is being made.
+func Main(m *testing.M) {
+	const broker = "github.com/nats-io/nats-server/v2/server"
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction(broker+".(*fileStore).flushStreamStateLoop"),
+		goleak.IgnoreAnyFunction(broker+"/ats.Register.func1"))
+}
 
 // World is what services of one test have in common.
 type World struct {

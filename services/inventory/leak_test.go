@@ -1,0 +1,9 @@
+package inventory
+
+import (
+	"testing"
+
+	"github.com/meshmart/meshmart/services/internal/app/apptest"
+)
+
+func TestMain(m *testing.M) { apptest.Main(m) }

@@ -1,0 +1,152 @@
+package inventory
+
+import (
+	"context"
+	"slices"
+	"strconv"
+
+	"github.com/meshmart/meshmart/services/internal/fault"
+)
+
+// Reserve sets every item aside for the order, or none: then the fault says
+// which is OUT_OF_STOCK or PRODUCT_UNAVAILABLE. Repeating it changes nothing;
+// once the order was released it is refused with ORDER_RELEASED.
+func (v *Inventory) Reserve(ctx context.Context, orderID string, items []Item) error {
+	items, err := canonical(items)
+	if err != nil {
+		return err
+	}
+	return v.store.inTx(ctx, func(tx *store) error {
+		fresh, err := tx.addReservation(ctx, orderID, stateReserved, v.clock())
+		if err != nil {
+			return err
+		}
+		if !fresh {
+			return reservedBefore(ctx, tx, orderID, items)
+		}
+		for _, it := range items {
+			if err := v.take(ctx, tx, it); err != nil {
+				return err
+			}
+		}
+		if err := tx.addItems(ctx, orderID, items); err != nil {
+			return err
+		}
+		return v.events.reserved(ctx, tx, orderID, items)
+	})
+}
+
+// reservedBefore answers a repetition.
+func reservedBefore(ctx context.Context, tx *store, orderID string, items []Item) error {
+	st, err := tx.reservation(ctx, orderID)
+	if err != nil {
+		return err
+	}
+	if st.over() {
+		return released(orderID)
+	}
+	had, err := tx.items(ctx, orderID)
+	if err != nil {
+		return err
+	}
+	if !slices.Equal(had, items) {
+		return fault.Violations(fault.Violation{
+			Field: "items", Reason: reasonOrderReused, Text: "the order has reserved other items before",
+		})
+	}
+	return nil
+}
+
+func released(orderID string) error {
+	return fault.Refused(reasonOrderReleased, "order %s has nothing reserved", orderID).With("order_id", orderID)
+}
+
+// take moves an item from available to reserved. The statement decides; what
+// was read when it did not is only to say why, so if that has changed
+// meanwhile the statement is asked again.
+func (v *Inventory) take(ctx context.Context, tx *store, it Item) error {
+	for {
+		ok, err := tx.take(ctx, it, v.clock())
+		if err != nil || ok {
+			return err
+		}
+		s, found, err := tx.find(ctx, it.ProductID)
+		switch {
+		case err != nil:
+			return err
+		case !found || s.Discontinued:
+			return fault.Refused(reasonUnavailable, "product %s can't be ordered", it.ProductID).With("product_id", it.ProductID)
+		case s.Available < it.Quantity:
+			return fault.Refused(reasonOutOfStock, "only %d of %s are left", s.Available, it.ProductID).
+				With("product_id", it.ProductID).With("available", strconv.FormatInt(s.Available, 10))
+		}
+	}
+}
+
+// Release makes available again what the order had reserved or bought. An
+// order that had neither is remembered as released.
+func (v *Inventory) Release(ctx context.Context, orderID string) error {
+	return v.store.inTx(ctx, func(tx *store) error { return v.release(ctx, tx, orderID) })
+}
+
+func (v *Inventory) release(ctx context.Context, tx *store, orderID string) error {
+	// The tombstone first: of two transactions the second waits here for the
+	// first, and then sees what it has done.
+	fresh, err := tx.addReservation(ctx, orderID, stateReleased, v.clock())
+	if err != nil || fresh {
+		return err
+	}
+	from := reserved
+	ok, err := tx.setReservation(ctx, orderID, stateReserved, stateReleased, v.clock())
+	if err == nil && !ok {
+		from = sold
+		ok, err = tx.setReservation(ctx, orderID, stateCommitted, stateReturned, v.clock())
+	}
+	if err != nil || !ok { // not ok: it was released before
+		return err
+	}
+	items, err := v.moveAll(ctx, tx, orderID, from, available)
+	if err != nil {
+		return err
+	}
+	return v.events.released(ctx, tx, orderID, items)
+}
+
+// Commit makes what the order had reserved sold. Repeating it changes nothing;
+// without a reservation it is refused with ORDER_RELEASED.
+func (v *Inventory) Commit(ctx context.Context, orderID string) error {
+	return v.store.inTx(ctx, func(tx *store) error { return v.commit(ctx, tx, orderID) })
+}
+
+func (v *Inventory) commit(ctx context.Context, tx *store, orderID string) error {
+	ok, err := tx.setReservation(ctx, orderID, stateReserved, stateCommitted, v.clock())
+	if err != nil {
+		return err
+	}
+	if !ok {
+		st, err := tx.reservation(ctx, orderID)
+		if err != nil || st == stateCommitted {
+			return err
+		}
+		return released(orderID)
+	}
+	items, err := v.moveAll(ctx, tx, orderID, reserved, sold)
+	if err != nil {
+		return err
+	}
+	return v.events.committed(ctx, tx, orderID, items)
+}
+
+// moveAll moves all items of the order and returns them.
+func (v *Inventory) moveAll(ctx context.Context, tx *store, orderID string, from, to place) ([]Item, error) {
+	items, err := tx.items(ctx, orderID)
+	if err != nil {
+		return nil, err
+	}
+	for _, it := range items {
+		if err := tx.move(ctx, it, from, to, v.clock()); err != nil {
+			return nil, err
+		}
+	}
+	return items, nil
+}

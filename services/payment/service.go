@@ -1,0 +1,105 @@
+package payment
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"time"
+
+	paymentpb "github.com/meshmart/meshmart/proto/payment/v1"
+	"github.com/meshmart/meshmart/services/internal/app"
+	"github.com/meshmart/meshmart/services/internal/db"
+	"github.com/meshmart/meshmart/services/internal/events"
+)
+
+//go:embed schema/*.sql
+var schema embed.FS
+
+type config struct {
+	Timeout     time.Duration `env:"PROCESSOR_TIMEOUT" envDefault:"3s" doc:"how long the payment processor may take to answer"`
+	Latency     time.Duration `env:"SIMULATOR_LATENCY" envDefault:"20ms" doc:"how long the simulated processor takes to answer"`
+	Jitter      time.Duration `env:"SIMULATOR_JITTER" envDefault:"0s" doc:"up to how much longer it takes by chance"`
+	FailureRate float64       `env:"SIMULATOR_FAILURE_RATE" envDefault:"0" doc:"share of its calls that fail, 0 to 1; half of those have acted before"`
+	Seed        uint64        `env:"SIMULATOR_SEED" envDefault:"0" doc:"makes its chances repeatable; 0: they are not"`
+}
+
+// Validate checks what the types alone do not say.
+func (c *config) Validate() error {
+	var errs []error
+	if c.Timeout <= 0 {
+		errs = append(errs, fmt.Errorf("PROCESSOR_TIMEOUT: %v is not positive", c.Timeout))
+	}
+	if c.Latency < 0 {
+		errs = append(errs, fmt.Errorf("SIMULATOR_LATENCY: %v is negative", c.Latency))
+	}
+	if c.Jitter < 0 {
+		errs = append(errs, fmt.Errorf("SIMULATOR_JITTER: %v is negative", c.Jitter))
+	}
+	if !(c.FailureRate >= 0 && c.FailureRate <= 1) { // NaN is neither
+		errs = append(errs, fmt.Errorf("SIMULATOR_FAILURE_RATE: %v is not between 0 and 1", c.FailureRate))
+	}
+	return errors.Join(errs...)
+}
+
+// New returns the payment service, for app.Main and app.Run. Its processor is
+// the simulator.
+func New() app.Service {
+	return newService(func(d *db.DB, cfg *config, env *app.Env) Processor {
+		return newSimulator(&book{d}, cfg, env.Clock)
+	})
+}
+
+// newService returns the service with another processor.
+func newService(processor func(*db.DB, *config, *app.Env) Processor) app.Service {
+	cfg := &config{}
+	return app.Service{
+		Name:   "payment",
+		Doc:    "authorizes, captures and gives back what orders cost",
+		Calls:  []string{"user"}, // the keys of tokens
+		Config: cfg,
+		Start: func(ctx context.Context, env *app.Env) error {
+			database, err := env.DB(ctx, schema)
+			if err != nil {
+				return err
+			}
+			if database.Exclusive() { // nobody else works at what a crash has left
+				if err := (&store{database}).inherit(ctx, env.Clock()); err != nil {
+					return err
+				}
+			}
+			return start(env, database, cfg, processor(database, cfg, env))
+		},
+	}
+}
+
+func start(env *app.Env, database *db.DB, cfg *config, processor Processor) error {
+	bus, err := env.Bus()
+	if err != nil {
+		return err
+	}
+	outbox, err := env.Outbox(database)
+	if err != nil {
+		return err
+	}
+	w := newWorker()
+	p := &Payments{
+		store:  &store{database},
+		events: &announcer{outbox},
+		processor: newGuard(processor, guardConfig{
+			timeout: cfg.Timeout, log: env.Log, traces: env.Traces, meters: env.Meters,
+		}),
+		log:   env.Log,
+		clock: env.Clock,
+		lease: cfg.Timeout + time.Second, // a call, and the record of its result
+		wake:  w.wake,
+	}
+	w.payments = p
+	env.Go("worker", w.run)
+	l := &listener{payments: p, log: env.Log}
+	env.Go("events", func(ctx context.Context) error {
+		return bus.Consume(ctx, events.Consumer{Name: "payment", Subjects: []string{"order.confirmed"}, DB: database, Handle: l.handle})
+	})
+	paymentpb.RegisterPaymentServiceServer(env.Server, &handler{payments: p, store: p.store})
+	return nil
+}
