@@ -1,0 +1,73 @@
+package order
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// noteCommitted notes that the order's stock is sold, and noteCaptured that its
+// payment is captured. When both are known, in whichever order they come, the
+// order is COMPLETED. Both are for the transaction of the event that says so.
+
+func (s *Orders) noteCommitted(ctx context.Context, tx *store, id string) error {
+	return s.note(ctx, tx, id, progress{committed: true})
+}
+
+func (s *Orders) noteCaptured(ctx context.Context, tx *store, id string) error {
+	return s.note(ctx, tx, id, progress{captured: true})
+}
+
+func (s *Orders) note(ctx context.Context, tx *store, id string, news progress) error {
+	o, noted, err := tx.note(ctx, id, news)
+	switch {
+	case err != nil:
+		return err
+	case !noted:
+		return s.unwanted(ctx, tx, id)
+	case !o.committed || !o.captured:
+		return nil
+	}
+	if o, err = tx.withItems(ctx, o); err != nil {
+		return err
+	}
+	o.State = Completed
+	_, err = s.writeIn(ctx, tx, o)
+	return err
+}
+
+// unwanted says what becomes of news about an order that is not CONFIRMED. It
+// comes too late for one that is on its way back: that will refund and release.
+// It comes too early for a PENDING one, which only a repair by hand can do: the
+// event is delivered again, until the order is decided.
+func (s *Orders) unwanted(ctx context.Context, tx *store, id string) error {
+	o, err := tx.order(ctx, id)
+	if errors.Is(err, errUnknown) {
+		s.log.WarnContext(ctx, "event of an order that is not known", "order", id)
+		return nil
+	}
+	if err == nil && o.State == Pending {
+		err = fmt.Errorf("order %s is not decided yet", id)
+	}
+	return err
+}
+
+// captureRefused takes a CONFIRMED order back whose payment could not be
+// captured. A card that is declined earlier, when the payment is authorized, is
+// the saga's own business.
+func (s *Orders) captureRefused(ctx context.Context, tx *store, id, message string) error {
+	o, err := tx.order(ctx, id)
+	if errors.Is(err, errUnknown) || err == nil && o.State != Confirmed {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	o = o.cancel("PAYMENT_FAILED", message)
+	o.due = s.now()
+	if _, err := s.writeIn(ctx, tx, o); err != nil {
+		return err
+	}
+	tx.afterCommit(s.wakeWorker)
+	return nil
+}
