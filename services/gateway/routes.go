@@ -1,0 +1,148 @@
+package gateway
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"google.golang.org/genproto/googleapis/api/annotations"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/meshmart/meshmart/services/internal/policy"
+)
+
+// route is an HTTP method and a path that stand for an RPC (google.api.http).
+type route struct {
+	method   string
+	template string   // "/v1/orders/{id}:cancel"
+	segments []string // "v1", "orders", "{id}"
+	verb     string   // "cancel"
+	rpc      protoreflect.MethodDescriptor
+	full     string // "/order.v1.OrderService/CancelOrder"
+	host     string // the service that answers
+	body     string // the field that the body holds, "*" for the whole request, "" for none
+}
+
+// routes is the public API, in the order in which routes are tried.
+type routes []*route
+
+func newRoutes(files []protoreflect.FileDescriptor) (routes, error) {
+	var rs routes
+	for _, f := range files {
+		for i := range f.Services().Len() {
+			ms := f.Services().Get(i).Methods()
+			for j := range ms.Len() {
+				rt, err := newRoute(ms.Get(j))
+				if err != nil {
+					return nil, err
+				}
+				if rt != nil {
+					rs = append(rs, rt)
+				}
+			}
+		}
+	}
+	return rs, nil
+}
+
+// newRoute returns nil for an RPC that is not public. It understands the path
+// templates that the contracts use: names, {variables} of one segment, a verb.
+func newRoute(m protoreflect.MethodDescriptor) (*route, error) {
+	rule, _ := proto.GetExtension(m.Options(), annotations.E_Http).(*annotations.HttpRule)
+	if rule == nil {
+		return nil, nil
+	}
+	rt := &route{rpc: m, body: rule.GetBody(), full: fmt.Sprintf("/%s/%s", m.Parent().FullName(), m.Name())}
+	switch p := rule.GetPattern().(type) {
+	case *annotations.HttpRule_Get:
+		rt.method, rt.template = http.MethodGet, p.Get
+	case *annotations.HttpRule_Put:
+		rt.method, rt.template = http.MethodPut, p.Put
+	case *annotations.HttpRule_Post:
+		rt.method, rt.template = http.MethodPost, p.Post
+	case *annotations.HttpRule_Delete:
+		rt.method, rt.template = http.MethodDelete, p.Delete
+	case *annotations.HttpRule_Patch:
+		rt.method, rt.template = http.MethodPatch, p.Patch
+	}
+	p, known := policy.Of(rt.full)
+	if !known || rt.method == "" || len(rule.GetAdditionalBindings()) > 0 || strings.ContainsAny(rt.template, "*=") {
+		return nil, fmt.Errorf("route of %s: not one that the gateway understands", rt.full)
+	}
+	rt.host = p.Host
+	path := rt.template
+	if i := strings.LastIndexByte(path, ':'); i >= 0 {
+		path, rt.verb = path[:i], path[i+1:]
+	}
+	rt.segments = strings.Split(path[1:], "/")
+	return rt, nil
+}
+
+// find returns the route that a request takes and what its path binds. Without
+// one, allow says which methods the path has; none: there is no such path.
+func (rs routes) find(method, path string) (rt *route, params map[string]string, allow []string) {
+	parts := strings.Split(strings.TrimPrefix(path, "/"), "/")
+	verb := ""
+	if last := parts[len(parts)-1]; strings.Contains(last, ":") {
+		i := strings.LastIndexByte(last, ':')
+		parts[len(parts)-1], verb = last[:i], last[i+1:]
+	}
+	for _, r := range rs {
+		if r.verb != verb || len(r.segments) != len(parts) {
+			continue
+		}
+		bound, ok := bind(r.segments, parts)
+		if !ok {
+			continue
+		}
+		if r.method == method {
+			return r, bound, nil
+		}
+		allow = append(allow, r.method)
+	}
+	slices.Sort(allow)
+	return nil, nil, allow
+}
+
+func bind(segments, parts []string) (map[string]string, bool) {
+	params := map[string]string{}
+	for i, s := range segments {
+		if name, ok := strings.CutPrefix(s, "{"); ok && parts[i] != "" {
+			params[strings.TrimSuffix(name, "}")] = parts[i]
+		} else if s != parts[i] {
+			return nil, false
+		}
+	}
+	return params, true
+}
+
+func (rt *route) streaming() bool { return rt.rpc.IsStreamingClient() || rt.rpc.IsStreamingServer() }
+
+// message is what the body is decoded into; nil if the route takes no body.
+func (rt *route) message() protoreflect.MessageDescriptor {
+	switch rt.body {
+	case "":
+		return nil
+	case "*":
+		return rt.rpc.Input()
+	}
+	return rt.rpc.Input().Fields().ByName(protoreflect.Name(rt.body)).Message()
+}
+
+// needsBody reports whether there is something that only the body can say.
+func (rt *route) needsBody() bool {
+	if rt.body != "*" {
+		return rt.body != ""
+	}
+	fields := rt.rpc.Input().Fields()
+	for i := range fields.Len() {
+		if !rt.inPath(string(fields.Get(i).Name())) {
+			return true
+		}
+	}
+	return false
+}
+
+func (rt *route) inPath(field string) bool { return slices.Contains(rt.segments, "{"+field+"}") }
