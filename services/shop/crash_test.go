@@ -1,0 +1,221 @@
+package shop
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+
+	"github.com/meshmart/meshmart/services/internal/app"
+)
+
+// runAs makes the test's own binary the program shop, or one of the services,
+// so that it can be a process of its own and be killed for real.
+const runAs = "MESHMART_TEST_RUN_AS"
+
+func TestMain(m *testing.M) {
+	switch name := os.Getenv(runAs); name {
+	case "":
+		os.Exit(m.Run())
+	case "shop":
+		Main()
+	default:
+		app.Main(service(name))
+	}
+}
+
+func service(name string) app.Service {
+	for _, t := range tiers(nil) {
+		for _, svc := range t.services {
+			if svc.Name == name {
+				return svc
+			}
+		}
+	}
+	panic("no service " + name)
+}
+
+// process is a shop in a process of its own, always at the same address.
+type process struct {
+	t    *testing.T
+	dir  string
+	addr string
+	cmd  *exec.Cmd
+	log  *logBuffer
+}
+
+// start runs the process until it says that it is ready, and returns how long
+// that took.
+func (p *process) start() time.Duration {
+	p.t.Helper()
+	began := time.Now()
+	p.cmd = exec.Command(os.Args[0])
+	p.cmd.Env = append(os.Environ(), runAs+"=shop")
+	environ := testEnviron(p.dir)
+	environ["HTTP_ADDR"] = p.addr
+	for k, v := range environ {
+		p.cmd.Env = append(p.cmd.Env, k+"="+v)
+	}
+	p.cmd.Stderr = p.log
+	out, err := p.cmd.StdoutPipe()
+	if err == nil {
+		err = p.cmd.Start()
+	}
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		if strings.HasPrefix(lines.Text(), "meshmart is ready") {
+			go io.Copy(io.Discard, out)
+			return time.Since(began)
+		}
+	}
+	p.t.Fatalf("the shop ended before it was ready: %v\n%s", p.cmd.Wait(), tail(p.log.String(), 40))
+	return 0
+}
+
+func (p *process) kill(s os.Signal) error {
+	p.cmd.Process.Signal(s)
+	return p.cmd.Wait()
+}
+
+// TestKilledShopLosesNothing kills the shop with SIGKILL again and again while
+// customers order, each of whom repeats an order until it is answered. In the
+// end every order is decided and the books balance.
+func TestKilledShopLosesNothing(t *testing.T) {
+	const kills, customers = 20, 24
+	p := &process{t: t, dir: t.TempDir(), addr: freeAddr(t), log: &logBuffer{}}
+	p.start()
+	m := &market{t: t, base: "http://" + p.addr, spans: tracetest.NewInMemoryExporter(), log: p.log, http: &http.Client{Timeout: 20 * time.Second}}
+	token, product := m.customer(), m.product(5)
+	m.must("PUT", "/v1/stock/"+product, m.admin(), object{"available": 100_000})
+
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	var placed atomic.Int64
+	for range customers {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				m.orderUntilAnswered(token, orderOf(product, 1+rand.IntN(3), randomCard()))
+				placed.Add(1)
+			}
+		})
+	}
+	var slowest time.Duration
+	for range kills {
+		time.Sleep(50*time.Millisecond + rand.N(400*time.Millisecond)) // any moment will do
+		p.kill(syscall.SIGKILL)
+		slowest = max(slowest, p.start())
+	}
+	cancel()
+	wg.Wait()
+	m.wantBalance(token, product)
+	t.Logf("figure: %d orders over %d kills, all decided and the books balanced; ready again after at most %d ms",
+		placed.Load(), kills, slowest.Milliseconds())
+	if err := p.kill(syscall.SIGTERM); err != nil {
+		t.Errorf("SIGTERM: %v\n%s", err, tail(p.log.String(), 20))
+	}
+}
+
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func randomCard() string {
+	return []string{"tok_visa", "tok_visa", "tok_mastercard", "tok_chargeDeclined", "tok_chargeCustomerFail"}[rand.IntN(5)]
+}
+
+// orderUntilAnswered sends the same order until there is an answer.
+func (m *market) orderUntilAnswered(token string, order object) {
+	for m.t.Context().Err() == nil {
+		code, out, err := m.try("POST", "/v1/orders", token, order)
+		switch {
+		case err != nil || code == http.StatusServiceUnavailable || code == http.StatusGatewayTimeout || code == http.StatusTooManyRequests:
+			time.Sleep(5 * time.Millisecond) // the shop is being restarted
+		case code == http.StatusOK:
+			return
+		default:
+			m.t.Errorf("order: %d %v", code, out)
+			return
+		}
+	}
+}
+
+// wantBalance waits until every order has come to its end, and checks that what
+// was sold and what was taken are what the orders say.
+func (m *market) wantBalance(token, product string) {
+	m.t.Helper()
+	for _, state := range []string{"PENDING", "CONFIRMED", "CANCELLING"} {
+		m.wantNone(token, state)
+	}
+	var sold, completed float64
+	page := ""
+	for {
+		list := m.must("GET", "/v1/orders?page_size=500&page_token="+page, token, nil)
+		for _, o := range list["orders"].([]any) {
+			order := o.(object)
+			payment := "none"
+			if id, _ := order["payment_id"].(string); id != "" {
+				payment = m.must("GET", "/v1/payments/"+id, token, nil)["state"].(string)
+			}
+			switch order["state"] {
+			case "COMPLETED":
+				completed++
+				sold += order["items"].([]any)[0].(object)["quantity"].(float64)
+				if payment != "CAPTURED" {
+					m.t.Errorf("order %s is COMPLETED and its payment %s", order["id"], payment)
+				}
+			default:
+				if payment == "CAPTURED" || payment == "AUTHORIZED" || payment == "PENDING" {
+					m.t.Errorf("order %s is %s and its payment %s", order["id"], order["state"], payment)
+				}
+			}
+		}
+		if page, _ = list["next_page_token"].(string); page == "" {
+			break
+		}
+	}
+	stock := m.stock(product)
+	if stock["sold"] != sold || stock["reserved"] != 0.0 || stock["available"].(float64)+sold != stock["stocked"] {
+		m.t.Errorf("%v completed orders of %v pieces, and the stock is %v", completed, sold, stock)
+	}
+	if completed == 0 {
+		m.t.Error("no order was completed")
+	}
+}
+
+// wantNone waits until no order is in a state.
+func (m *market) wantNone(token, state string) {
+	m.t.Helper()
+	deadline := time.Now().Add(time.Minute)
+	for {
+		list := m.must("GET", fmt.Sprintf("/v1/orders?filter=state%%20%%3D%%20%%22%s%%22", state), token, nil)
+		n := list["total_size"].(float64)
+		if n == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			m.t.Fatalf("%v orders stay %s, such as %v\n%s", n, state, list["orders"].([]any)[0], tail(m.log.String(), 40))
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}

@@ -1,0 +1,225 @@
+// Package shop runs every service of the shop in one process: nothing else has
+// to be installed. The services are the same as in processes of their own. They
+// call each other in memory, and each also has a gRPC port on loopback.
+package shop
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/nats-io/nats.go"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+
+	"github.com/meshmart/meshmart/services/gateway"
+	"github.com/meshmart/meshmart/services/greeter"
+	"github.com/meshmart/meshmart/services/internal/app"
+	"github.com/meshmart/meshmart/services/internal/events/embedded"
+	"github.com/meshmart/meshmart/services/inventory"
+	"github.com/meshmart/meshmart/services/order"
+	"github.com/meshmart/meshmart/services/payment"
+	"github.com/meshmart/meshmart/services/product"
+	"github.com/meshmart/meshmart/services/user"
+)
+
+// tier is how soon a service stops: those that call others stop before them.
+type tier struct {
+	services []app.Service
+	ports    []string // of gRPC on loopback
+}
+
+// tiers are all services. A new one is added here and in services/cmd.
+func tiers(traces gateway.TraceReader) []tier {
+	return []tier{
+		{[]app.Service{gateway.New(gateway.Options{Traces: traces})}, []string{""}},
+		{[]app.Service{order.New()}, []string{"9004"}},
+		{
+			[]app.Service{product.New(), user.New(), inventory.New(), payment.New(), greeter.New()},
+			[]string{"9001", "9002", "9003", "9005", "9006"},
+		},
+	}
+}
+
+// Options is what a caller of Run decides. The zero value runs the shop as
+// `make run` does.
+type Options struct {
+	Environ map[string]string      // in place of the process's environment
+	Log     io.Writer              // nil: standard error
+	Spans   sdktrace.SpanProcessor // also gets every span; nil: none
+	Ready   func(http net.Addr)    // called once, when every service is ready, with the gateway's address
+}
+
+// defaults is what the services get unless the environment says otherwise.
+var defaults = map[string]string{
+	"CATALOG_FILE": "builtin",
+	"ADMIN_EMAIL":  "admin@meshmart.local",
+	"DRAIN_DELAY":  "0s",
+}
+
+// Run runs the shop until ctx is done or one of its services fails. State is in
+// DATA_DIR: a SQLite database per service, and the broker's streams. A NATS_URL
+// in the environment is used in place of the embedded broker.
+func Run(ctx context.Context, opt Options) (err error) {
+	environ := opt.Environ
+	if environ == nil {
+		environ = app.Environ()
+	}
+	traces := NewTraces()
+	shared := app.Options{Network: &app.Memory{}, Metrics: app.NewMetrics(), Log: opt.Log, Spans: traces}
+	if opt.Spans != nil {
+		shared.Spans = both{traces, opt.Spans}
+	}
+	if environ["NATS_URL"] == "" {
+		broker, stop, err := embeddedBroker(environ["DATA_DIR"], opt.Log)
+		if err != nil {
+			return err
+		}
+		defer stop()
+		shared.Broker = broker
+	}
+	return runTiers(ctx, tiers(traces), environ, shared, opt.Ready)
+}
+
+// embeddedBroker starts a broker with its streams in the data folder, which it
+// keeps from other shops.
+func embeddedBroker(dataDir string, log io.Writer) (nats.InProcessConnProvider, func(), error) {
+	dir := filepath.Join(cmp.Or(dataDir, "data"), "nats")
+	unlock, err := app.Lock(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	if log == nil {
+		log = os.Stderr
+	}
+	broker, stop, err := embedded.Start(embedded.Config{
+		Dir: dir,
+		Log: slog.New(slog.NewJSONHandler(log, nil)).With("service", "broker"),
+	})
+	if err != nil {
+		return nil, nil, errors.Join(err, unlock())
+	}
+	return broker, func() { stop(); unlock() }, nil
+}
+
+// runTiers starts all services at once and stops them tier by tier, so that no
+// call under way loses the service that it needs.
+func runTiers(ctx context.Context, ts []tier, environ map[string]string, shared app.Options, ready func(net.Addr)) error {
+	var gatewayAddr net.Addr // set before the gateway is ready
+	shared.HTTP = func(a net.Addr) { gatewayAddr = a }
+	all := make(chan struct{})
+	shared.Ready = countdown(ts, func() { close(all) })
+	failed := make(chan error, 16)
+	stops := make([]func(), 0, len(ts))
+	for _, t := range ts {
+		stops = append(stops, runTier(ctx, t, environ, shared, failed))
+	}
+	errs := []error{watch(ctx, all, failed, func() error {
+		err := settled(ctx, shared.Network)
+		if err == nil && ready != nil {
+			ready(gatewayAddr)
+		}
+		return err
+	})}
+	for _, stop := range stops {
+		stop()
+	}
+	close(failed)
+	for err := range failed {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// runTier starts the services of a tier and returns what stops them.
+func runTier(ctx context.Context, t tier, environ map[string]string, shared app.Options, failed chan<- error) (stop func()) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var wg sync.WaitGroup
+	for i, svc := range t.services {
+		o := shared
+		o.Environ = environOf(svc.Name, t.ports[i], environ)
+		wg.Go(func() {
+			if err := app.Run(ctx, svc, o); err != nil {
+				failed <- fmt.Errorf("%s: %w", svc.Name, err)
+			}
+		})
+	}
+	return func() { cancel(); wg.Wait() }
+}
+
+// watch returns when ctx is done or a service fails; meanwhile, once all are
+// ready, it calls ready.
+func watch(ctx context.Context, all <-chan struct{}, failed <-chan error, ready func() error) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-failed:
+			return err
+		case <-all:
+			all = nil
+			if err := ready(); err != nil && ctx.Err() == nil {
+				return fmt.Errorf("first look at the catalog: %w", err)
+			}
+		}
+	}
+}
+
+// countdown returns what calls ready when each service has called it once.
+func countdown(ts []tier, ready func()) func() {
+	var left atomic.Int32
+	for _, t := range ts {
+		left.Add(int32(len(t.services)))
+	}
+	return func() {
+		if left.Add(-1) == 0 {
+			ready()
+		}
+	}
+}
+
+// environOf is the environment of one service. A variable with the service's
+// name in front is for that service alone: ORDER_LOG_LEVEL=debug.
+func environOf(name, port string, environ map[string]string) map[string]string {
+	e := maps.Clone(defaults)
+	maps.Copy(e, environ)
+	delete(e, "DATABASE_URL") // each service has its own: ORDER_DATABASE_URL
+	delete(e, "METRICS_ADDR") // the gateway's /metrics has those of all
+	e["GRPC_ADDR"] = "127.0.0.1:" + port
+	for k, v := range environ {
+		if own, ok := strings.CutPrefix(k, strings.ToUpper(name)+"_"); ok {
+			e[own] = v
+		}
+	}
+	return e
+}
+
+// both sends spans to two processors.
+type both [2]sdktrace.SpanProcessor
+
+func (b both) OnStart(ctx context.Context, s sdktrace.ReadWriteSpan) {
+	b[0].OnStart(ctx, s)
+	b[1].OnStart(ctx, s)
+}
+
+func (b both) OnEnd(s sdktrace.ReadOnlySpan) {
+	b[0].OnEnd(s)
+	b[1].OnEnd(s)
+}
+
+func (b both) Shutdown(ctx context.Context) error {
+	return errors.Join(b[0].Shutdown(ctx), b[1].Shutdown(ctx))
+}
+
+func (b both) ForceFlush(ctx context.Context) error {
+	return errors.Join(b[0].ForceFlush(ctx), b[1].ForceFlush(ctx))
+}
