@@ -77,6 +77,8 @@ func (p *process) start() time.Duration {
 	if err != nil {
 		p.t.Fatal(err)
 	}
+	child := p.cmd
+	p.t.Cleanup(func() { child.Process.Kill() }) // should the test end before
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		if strings.HasPrefix(lines.Text(), "meshmart is ready") {
 			go io.Copy(io.Discard, out)

@@ -1025,14 +1025,14 @@ const file_order_v1_order_proto_rawDesc = "" +
 	"\tOrderItem\x12*\n" +
 	"\n" +
 	"product_id\x18\x01 \x01(\tB\v\xe0A\x02\xbaH\x05r\x03\xb0\x01\x01R\tproductId\x12)\n" +
-	"\bquantity\x18\x02 \x01(\x05B\r\xe0A\x02\xbaH\a\x1a\x05\x18\xe8\a(\x01R\bquantity\"\xa1\x03\n" +
+	"\bquantity\x18\x02 \x01(\x05B\r\xe0A\x02\xbaH\a\x1a\x05\x18\xe8\a(\x01R\bquantity\"\x97\x03\n" +
 	"\x12CreateOrderRequest\x12*\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tB\v\xe0A\x02\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\x8b\x01\n" +
 	"\x05items\x18\x02 \x03(\v2\x13.order.v1.OrderItemB`\xe0A\x02\xbaHZ\xba\x01P\n" +
-	"\fitems.unique\x12\x1ca product may come once only\x1a\"this.map(i, i.product_id).unique()\x92\x01\x04\b\x01\x10dR\x05items\x12\xd0\x01\n" +
-	"\rpayment_token\x18\x03 \x01(\tB\xaa\x01\xe0A\x02\xbaH\xa0\x01\xba\x01\x9c\x01\n" +
-	"\rpayment_token\x12[must be what the payment processor knows the card by, such as tok_visa; never a card number\x1a.this.matches('^(tok|pm)_[A-Za-z0-9_]{1,100}$')\x80\x01\x01R\fpaymentToken\"<\n" +
+	"\fitems.unique\x12\x1ca product may come once only\x1a\"this.map(i, i.product_id).unique()\x92\x01\x04\b\x01\x10dR\x05items\x12\xc6\x01\n" +
+	"\rpayment_token\x18\x03 \x01(\tB\xa0\x01\xe0A\x02\xbaH\x96\x01\xba\x01\x92\x01\n" +
+	"\rpayment_token\x12Qmust be a token of the payment processor (tok_... or pm_...), never a card number\x1a.this.matches('^(tok|pm)_[A-Za-z0-9_]{1,100}$')\x80\x01\x01R\fpaymentToken\"<\n" +
 	"\x13CreateOrderResponse\x12%\n" +
 	"\x05order\x18\x01 \x01(\v2\x0f.order.v1.OrderR\x05order\".\n" +
 	"\x0fGetOrderRequest\x12\x1b\n" +

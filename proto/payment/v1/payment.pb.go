@@ -731,14 +731,14 @@ const file_payment_v1_payment_proto_rawDesc = "" +
 	"\bCAPTURED\x10\x04\x12\n" +
 	"\n" +
 	"\x06VOIDED\x10\x05\x12\f\n" +
-	"\bREFUNDED\x10\x06\"\xc8\x03\n" +
+	"\bREFUNDED\x10\x06\"\xbe\x03\n" +
 	"\x10AuthorizeRequest\x12#\n" +
 	"\border_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\aorderId\x12!\n" +
 	"\auser_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x06userId\x12\x9b\x01\n" +
 	"\x06amount\x18\x03 \x01(\v2\x12.google.type.MoneyBo\xe0A\x02\xbaHi\xba\x01c\n" +
-	"\fmoney.amount\x12\x14must not be negative\x1a=this.units >= 0 && this.nanos >= 0 && this.nanos <= 999999999\xc8\x01\x01R\x06amount\x12\xcd\x01\n" +
-	"\rpayment_token\x18\x04 \x01(\tB\xa7\x01\xbaH\xa0\x01\xba\x01\x9c\x01\n" +
-	"\rpayment_token\x12[must be what the payment processor knows the card by, such as tok_visa; never a card number\x1a.this.matches('^(tok|pm)_[A-Za-z0-9_]{1,100}$')\x80\x01\x01R\fpaymentToken\"B\n" +
+	"\fmoney.amount\x12\x14must not be negative\x1a=this.units >= 0 && this.nanos >= 0 && this.nanos <= 999999999\xc8\x01\x01R\x06amount\x12\xc3\x01\n" +
+	"\rpayment_token\x18\x04 \x01(\tB\x9d\x01\xbaH\x96\x01\xba\x01\x92\x01\n" +
+	"\rpayment_token\x12Qmust be a token of the payment processor (tok_... or pm_...), never a card number\x1a.this.matches('^(tok|pm)_[A-Za-z0-9_]{1,100}$')\x80\x01\x01R\fpaymentToken\"B\n" +
 	"\x11AuthorizeResponse\x12-\n" +
 	"\apayment\x18\x01 \x01(\v2\x13.payment.v1.PaymentR\apayment\"5\n" +
 	"\x0eCaptureRequest\x12#\n" +

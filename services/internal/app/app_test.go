@@ -130,7 +130,7 @@ func TestNotReadyUntilItsChecksPass(t *testing.T) {
 
 // slow is an RPC without a contract of its own kind: it is registered as part
 // of the health service's namespace, which needs no policy.
-func slow(entered chan<- struct{}, leave <-chan struct{}) *grpc.ServiceDesc {
+func slow(entered chan<- struct{}, leave <-chan struct{}, left func()) *grpc.ServiceDesc {
 	return &grpc.ServiceDesc{
 		ServiceName: "grpc.health.v1.Slow",
 		HandlerType: (*any)(nil),
@@ -143,6 +143,7 @@ func slow(entered chan<- struct{}, leave <-chan struct{}) *grpc.ServiceDesc {
 				close(entered)
 				select {
 				case <-leave:
+					left()
 				case <-ctx.Done():
 					return nil, status.FromContextError(ctx.Err()).Err()
 				}
@@ -159,7 +160,7 @@ func TestShutdownInOrder(t *testing.T) {
 	note := func(s string) { mu.Lock(); defer mu.Unlock(); order = append(order, s) }
 	draining := make(chan struct{})
 	r := run(t, nil, func(_ context.Context, env *Env) error {
-		env.Server.RegisterService(slow(entered, leave), struct{}{})
+		env.Server.RegisterService(slow(entered, leave, func() { note("call finished") }), struct{}{})
 		env.OnClose(func() error { note("closed first opened"); return nil })
 		env.OnClose(func() error { note("closed last opened"); return nil })
 		env.Go("worker", func(ctx context.Context) error { <-ctx.Done(); note("worker stopped"); return nil })
@@ -170,9 +171,7 @@ func TestShutdownInOrder(t *testing.T) {
 	cc := r.conn(t)
 	answered := make(chan error, 1)
 	go func() {
-		err := cc.Invoke(t.Context(), "/grpc.health.v1.Slow/Call", &healthpb.HealthCheckRequest{}, &healthpb.HealthCheckResponse{})
-		note("call answered")
-		answered <- err
+		answered <- cc.Invoke(t.Context(), "/grpc.health.v1.Slow/Call", &healthpb.HealthCheckRequest{}, &healthpb.HealthCheckResponse{})
 	}()
 	<-entered
 	r.cancel()
@@ -184,7 +183,7 @@ func TestShutdownInOrder(t *testing.T) {
 	if err := r.stop(t); err != nil {
 		t.Error(err)
 	}
-	if got := strings.Join(order, ", "); got != "call answered, worker stopped, closed last opened, closed first opened" {
+	if got := strings.Join(order, ", "); got != "call finished, worker stopped, closed last opened, closed first opened" {
 		t.Errorf("order: %s", got)
 	}
 }
@@ -192,7 +191,7 @@ func TestShutdownInOrder(t *testing.T) {
 func TestShutdownCutsOffWhatDoesNotEnd(t *testing.T) {
 	entered := make(chan struct{})
 	r := run(t, map[string]string{"SHUTDOWN_TIMEOUT": "50ms"}, func(_ context.Context, env *Env) error {
-		env.Server.RegisterService(slow(entered, nil), struct{}{})
+		env.Server.RegisterService(slow(entered, nil, nil), struct{}{})
 		return nil
 	})
 	<-r.ready
