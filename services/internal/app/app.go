@@ -69,15 +69,18 @@ func Main(svc Service) {
 // and has no flags but -help and -version.
 func MainFunc(name string, usage func(io.Writer), run func(context.Context) error) {
 	flags := flag.NewFlagSet(name, flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
 	version := flags.Bool("version", false, "print the version and exit")
-	flags.Usage = func() { usage(flags.Output()) }
-	switch err := flags.Parse(os.Args[1:]); {
-	case errors.Is(err, flag.ErrHelp):
+	err := flags.Parse(os.Args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		usage(os.Stdout)
 		return
-	case err == nil && flags.NArg() > 0:
-		fmt.Fprintf(os.Stderr, "%s: unexpected argument %q; see %s -help\n", name, flags.Arg(0), name)
-		os.Exit(2)
-	case err != nil:
+	}
+	if err == nil && flags.NArg() > 0 {
+		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v; see %s -help\n", name, err, name)
 		os.Exit(2)
 	}
 	if *version {
