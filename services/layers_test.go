@@ -49,9 +49,9 @@ func forbidden(file, imported string) string {
 		return ""
 	case "internal":
 		return forbiddenToRuntime(file, own, ours)
-	case "gateway": // has no state and speaks for all
+	case "gateway", "shopctl": // have no state and speak for or to all
 		if isDatabase(imported, own, ours) {
-			return "the gateway has no database"
+			return "only services have a database"
 		}
 		return otherService(dir, own, ours)
 	default:
@@ -128,6 +128,8 @@ func TestForbidden(t *testing.T) {
 		{"gateway/rest.go", "database/sql", false},
 		{"gateway/rest.go", module + "proto/order/v1", true},
 		{"shop/shop.go", module + "services/order", true},
+		{"shopctl/orders.go", module + "proto/order/v1", true},
+		{"shopctl/orders.go", module + "services/order", false},
 	} {
 		if got := forbidden(tt.file, tt.imported) == ""; got != tt.ok {
 			t.Errorf("%s importing %s: allowed %v, want %v", tt.file, tt.imported, got, tt.ok)
