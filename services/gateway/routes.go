@@ -118,8 +118,6 @@ func bind(segments, parts []string) (map[string]string, bool) {
 	return params, true
 }
 
-func (rt *route) streaming() bool { return rt.rpc.IsStreamingClient() || rt.rpc.IsStreamingServer() }
-
 // message is what the body is decoded into; nil if the route takes no body.
 func (rt *route) message() protoreflect.MessageDescriptor {
 	switch rt.body {

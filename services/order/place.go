@@ -12,6 +12,7 @@ import (
 
 	"github.com/meshmart/meshmart/services/internal/fault"
 	"github.com/meshmart/meshmart/services/internal/money"
+	"github.com/meshmart/meshmart/services/internal/traceparent"
 )
 
 // Request asks for an order.
@@ -99,7 +100,7 @@ func (s *Orders) draft(ctx context.Context, r Request) (Order, error) {
 	}
 	now := s.now()
 	return Order{
-		ID: id.String(), UserID: r.UserID, State: Pending, Items: items, Total: total, Trace: saveTrace(ctx),
+		ID: id.String(), UserID: r.UserID, State: Pending, Items: items, Total: total, Trace: traceparent.Save(ctx),
 		Version: 1, CreateTime: now, UpdateTime: now,
 		progress: progress{step: stepReserve, due: now.Add(lease), token: r.Token, revision: 1},
 	}, nil

@@ -3,6 +3,8 @@ package order
 import (
 	"context"
 	"time"
+
+	"github.com/meshmart/meshmart/services/internal/traceparent"
 )
 
 const (
@@ -83,7 +85,7 @@ func (s *Orders) take(ctx context.Context, free <-chan struct{}) (n int) {
 
 // resume goes on with an order, in the trace that it was placed in.
 func (s *Orders) resume(ctx context.Context, o Order) {
-	ctx, span := s.span(resumeTrace(ctx, o.Trace), o, "resume")
+	ctx, span := s.span(traceparent.Restore(ctx, o.Trace), o, "resume")
 	defer span.End()
 	s.run(ctx, o)
 }

@@ -5,30 +5,17 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/meshmart/meshmart/services/internal/traceparent"
 )
 
 // scope names the instrumentation.
 const scope = "github.com/meshmart/meshmart/services/order"
 
-const traceparent = "traceparent"
-
-// saveTrace returns the place of ctx in its trace, as W3C Trace Context has it.
-func saveTrace(ctx context.Context) string {
-	m := propagation.MapCarrier{}
-	propagation.TraceContext{}.Inject(ctx, m)
-	return m[traceparent]
-}
-
-// resumeTrace returns ctx in the place that saveTrace returned.
-func resumeTrace(ctx context.Context, saved string) context.Context {
-	return propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{traceparent: saved})
-}
-
 // TraceID returns the id of the trace that the order was placed in, or "".
 func (o Order) TraceID() string {
-	id := trace.SpanContextFromContext(resumeTrace(context.Background(), o.Trace)).TraceID()
+	id := trace.SpanContextFromContext(traceparent.Restore(context.Background(), o.Trace)).TraceID()
 	if !id.IsValid() {
 		return ""
 	}

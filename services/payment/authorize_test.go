@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/meshmart/meshmart/services/internal/breaker"
 	"github.com/meshmart/meshmart/services/internal/fault"
 	"github.com/meshmart/meshmart/services/internal/money"
 )
@@ -227,7 +228,7 @@ func TestProcessorThatIsOutIsUnavailableBeforeAnythingIsWritten(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.shaky.lose = func(string, int) (bool, bool) { return true, false }
-		for _, o := range names("lost", breakerRow) {
+		for _, o := range names("lost", breaker.Row) {
 			if _, err := b.Authorize(t.Context(), request(o)); outcome(err) != "Aborted PROCESSOR_UNAVAILABLE" {
 				t.Error(err)
 			}
@@ -258,7 +259,7 @@ func TestProcessorThatIsOutIsUnavailableBeforeAnythingIsWritten(t *testing.T) {
 
 func TestDeclinesAreNoOutage(t *testing.T) {
 	each(t, func(t *testing.T, b *bench) {
-		for _, o := range names("o", 3*breakerRow) {
+		for _, o := range names("o", 3*breaker.Row) {
 			if _, err := b.step(t.Context(), "decline", o); err != nil {
 				t.Fatal(err)
 			}

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/meshmart/meshmart/services/internal/fault"
+	"github.com/meshmart/meshmart/services/internal/traceparent"
 )
 
 // Capture takes what was authorized for the order.
@@ -127,7 +128,7 @@ func (s *Payments) lead(ctx context.Context, p Payment, route func(Payment) (sta
 		if p.State == to {
 			p, err = s.finish(ctx, p)
 		} else {
-			p, err = s.store.begin(ctx, p, wish{to: to, due: s.clock().Add(s.lease), trace: saveTrace(ctx)})
+			p, err = s.store.begin(ctx, p, wish{to: to, due: s.clock().Add(s.lease), trace: traceparent.Save(ctx)})
 		}
 		if err != nil {
 			return Payment{}, told(err, acted)

@@ -11,6 +11,7 @@ import (
 	paymentpb "github.com/meshmart/meshmart/proto/payment/v1"
 	"github.com/meshmart/meshmart/services/internal/db"
 	"github.com/meshmart/meshmart/services/internal/events"
+	"github.com/meshmart/meshmart/services/internal/traceparent"
 )
 
 // announcer writes what has happened into the outbox, in the transaction in
@@ -68,7 +69,7 @@ func (l *listener) confirmed(ctx context.Context, tx *store, orderID string) err
 		return nil
 	}
 	if p.State == authorized {
-		wish := wish{to: capturing, due: l.payments.clock(), trace: saveTrace(ctx)}
+		wish := wish{to: capturing, due: l.payments.clock(), trace: traceparent.Save(ctx)}
 		if p, err = tx.begin(ctx, p, wish); err != nil {
 			return err
 		}

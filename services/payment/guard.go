@@ -12,20 +12,14 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/meshmart/meshmart/services/internal/breaker"
 	"github.com/meshmart/meshmart/services/internal/fault"
 )
 
 const scope = "github.com/meshmart/meshmart/services/payment"
 
-// When the breaker opens, and for how long.
-const (
-	breakerRow    = 5                // failures in a row
-	breakerMin    = 20               // or of at least so many calls in the window
-	breakerShare  = 0.5              // this share
-	breakerWindow = 10 * time.Second // counted over
-	breakerOpen   = 2 * time.Second  // stays open before it probes
-	breakerProbes = 3                // calls let through as a probe
-)
+// breakerOpen is how long the processor is left alone before it is tried again.
+const breakerOpen = 2 * time.Second
 
 // guard is a Processor that bounds and traces each call of another one and, by
 // a circuit breaker, leaves it alone while it is out. A decline is an answer;
@@ -34,7 +28,7 @@ type guard struct {
 	next    Processor
 	timeout time.Duration // of one call
 	tracer  trace.Tracer
-	breaker *gobreaker.CircuitBreaker[string]
+	breaker *breaker.Breaker
 }
 
 type guardConfig struct {
@@ -45,34 +39,17 @@ type guardConfig struct {
 }
 
 func newGuard(next Processor, cfg guardConfig) *guard {
-	g := &guard{next: next, timeout: cfg.timeout, tracer: cfg.traces.Tracer(scope)}
-	g.breaker = gobreaker.NewCircuitBreaker[string](gobreaker.Settings{
-		Name:        "processor",
-		MaxRequests: breakerProbes,
-		Interval:    breakerWindow,
-		Timeout:     breakerOpen,
-		ReadyToTrip: func(c gobreaker.Counts) bool {
-			return c.ConsecutiveFailures >= breakerRow ||
-				c.Requests >= breakerMin && float64(c.TotalFailures) >= breakerShare*float64(c.Requests)
-		},
-		OnStateChange: func(name string, from, to gobreaker.State) {
-			cfg.log.Warn("circuit breaker", "target", name, "from", from.String(), "to", to.String())
-		},
-		IsSuccessful: func(err error) bool { return err == nil || errors.As(err, new(*Decline)) },
-		IsExcluded:   func(err error) bool { return errors.Is(err, context.Canceled) },
-	})
-	g.observe(cfg.meters)
-	return g
-}
-
-// observe reports the state as a gauge, as the breakers of gRPC connections do.
-func (g *guard) observe(meters metric.MeterProvider) {
-	_, _ = meters.Meter(scope).Int64ObservableGauge("payment.processor.breaker.state",
-		metric.WithDescription("State of the circuit breaker of the payment processor: 0 closed, 1 half-open, 2 open."),
-		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
-			o.Observe(int64(g.breaker.State()))
-			return nil
-		}))
+	return &guard{
+		next: next, timeout: cfg.timeout, tracer: cfg.traces.Tracer(scope),
+		breaker: breaker.New(breaker.Config{
+			Target:    "processor",
+			Open:      breakerOpen,
+			Outage:    func(err error) bool { return !errors.As(err, new(*Decline)) },
+			Abandoned: func(err error) bool { return errors.Is(err, context.Canceled) },
+			Log:       cfg.log,
+			Meters:    cfg.meters,
+		}),
+	}
 }
 
 // ready returns UNAVAILABLE while the processor is known to be out. It is asked
@@ -109,7 +86,7 @@ func (g *guard) call(ctx context.Context, name, key string, fn func(context.Cont
 	ctx, span := g.tracer.Start(ctx, "processor "+name, trace.WithSpanKind(trace.SpanKindClient),
 		trace.WithAttributes(attribute.String("payment.id", key)))
 	defer span.End()
-	ref, err := g.breaker.Execute(func() (string, error) { return fn(ctx) })
+	ref, err := g.guarded(ctx, fn)
 	var d *Decline
 	switch {
 	case errors.As(err, &d):
@@ -117,5 +94,15 @@ func (g *guard) call(ctx context.Context, name, key string, fn func(context.Cont
 	case err != nil:
 		span.SetStatus(otelcodes.Error, err.Error())
 	}
+	return ref, err
+}
+
+func (g *guard) guarded(ctx context.Context, fn func(context.Context) (string, error)) (string, error) {
+	done, err := g.breaker.Allow()
+	if err != nil {
+		return "", err
+	}
+	ref, err := fn(ctx)
+	done(err)
 	return ref, err
 }

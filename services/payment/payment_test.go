@@ -20,6 +20,7 @@ import (
 	"github.com/meshmart/meshmart/services/internal/events"
 	"github.com/meshmart/meshmart/services/internal/fault"
 	"github.com/meshmart/meshmart/services/internal/money"
+	"github.com/meshmart/meshmart/services/internal/traceparent"
 )
 
 func TestMain(m *testing.M) { apptest.Main(m) }
@@ -41,7 +42,7 @@ type shaky struct {
 func (s *shaky) call(ctx context.Context, op, key string, fn func() error) error {
 	s.mu.Lock()
 	s.calls = append(s.calls, op+" "+key)
-	s.trace = saveTrace(ctx)
+	s.trace = traceparent.Save(ctx)
 	request, answer := false, false
 	if s.lose != nil {
 		request, answer = s.lose(op, s.counted(op))

@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/meshmart/meshmart/services/internal/traceparent"
 )
 
 const (
@@ -69,7 +71,7 @@ func (w *worker) claim(ctx context.Context, n int) ([]Payment, error) {
 
 // finish is not stopped by a shutdown: the processor's own time limit bounds it.
 func (w *worker) finish(ctx context.Context, p Payment) {
-	ctx = restoreTrace(context.WithoutCancel(ctx), p.trace)
+	ctx = traceparent.Restore(context.WithoutCancel(ctx), p.trace)
 	if _, err := w.payments.finish(ctx, p); err != nil {
 		w.payments.log.WarnContext(ctx, "payment is tried again", "payment", p.ID, "order", p.OrderID,
 			"state", string(p.State), "attempts", p.attempts+1, "err", err.Error())

@@ -11,6 +11,7 @@ import (
 	orderpb "github.com/meshmart/meshmart/proto/order/v1"
 	"github.com/meshmart/meshmart/services/internal/db"
 	"github.com/meshmart/meshmart/services/internal/events"
+	"github.com/meshmart/meshmart/services/internal/traceparent"
 )
 
 // confirm handles order.confirmed as the bus does, in a transaction.
@@ -75,7 +76,7 @@ func TestCaptureBelongsToTheTraceOfTheOrder(t *testing.T) {
 		if _, err := b.Authorize(t.Context(), request("o1")); err != nil {
 			t.Fatal(err)
 		}
-		if err := b.confirm(restoreTrace(t.Context(), trace), "o1"); err != nil {
+		if err := b.confirm(traceparent.Restore(t.Context(), trace), "o1"); err != nil {
 			t.Fatal(err)
 		}
 		if len(b.worker.bell) != 1 {

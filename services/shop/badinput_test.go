@@ -8,7 +8,6 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"fmt"
-	"math/big"
 	"net/http"
 	"strings"
 	"testing"
@@ -162,14 +161,19 @@ func (m *market) testForgedTokens(t *testing.T, good string) {
 
 func publicPEM(t *testing.T, jwk object) []byte {
 	t.Helper()
-	coordinate := func(name string) *big.Int {
+	point := []byte{4} // uncompressed
+	for _, name := range []string{"x", "y"} {
 		b, err := base64.RawURLEncoding.DecodeString(jwk[name].(string))
 		if err != nil {
 			t.Fatal(err)
 		}
-		return new(big.Int).SetBytes(b)
+		point = append(point, b...)
 	}
-	der, err := x509.MarshalPKIXPublicKey(&ecdsa.PublicKey{Curve: elliptic.P256(), X: coordinate("x"), Y: coordinate("y")})
+	key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(key)
 	if err != nil {
 		t.Fatal(err)
 	}

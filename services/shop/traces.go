@@ -105,7 +105,7 @@ func shown(s sdktrace.ReadOnlySpan) gateway.Span {
 		span.Service = v.AsString()
 	}
 	for _, a := range s.Attributes() {
-		span.Attributes[string(a.Key)] = a.Value.Emit()
+		span.Attributes[string(a.Key)] = a.Value.String()
 	}
 	return span
 }

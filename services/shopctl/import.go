@@ -71,6 +71,9 @@ func (i *importing) upload(ctx context.Context) (*productpb.ImportProductsRespon
 		defer close(sent)
 		_ = to.CloseWithError(i.feed(to)) // never fails
 	}()
+	// net/http ends a request only when nobody is reading the body any more.
+	stop := context.AfterFunc(ctx, func() { _ = from.CloseWithError(ctx.Err()) }) // never fails
+	defer stop()
 	sum := &productpb.ImportProductsResponse{}
 	err := i.shop.Upload(ctx, productpb.ProductService_ImportProducts_FullMethodName, from, sum)
 	if err == nil {

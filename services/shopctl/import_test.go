@@ -128,17 +128,22 @@ type failing struct{}
 func (failing) Read([]byte) (int, error) { return 0, fmt.Errorf("the disk is gone") }
 
 func TestImportWaitingForItsFileCanBeInterrupted(t *testing.T) {
-	s := newShop(t, nil)
-	s.signIn(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	stdin, w := io.Pipe()
-	defer w.Close()
-	go func() {
-		_, _ = io.WriteString(w, "s") // is being read
-		cancel()
-	}()
-	if r := s.runContext(t, ctx, stdin, "products", "import", "-"); r.code != exitInterrupted {
-		t.Errorf("%+v", r)
+	for name, start := range map[string]string{"before it is sent": "s", "while it is sent": file} {
+		t.Run(name, func(t *testing.T) {
+			var lines atomic.Int64
+			s := newShop(t, map[string]http.HandlerFunc{"POST /v1/products:import": warehouse("", &lines)})
+			s.signIn(t)
+			ctx, cancel := context.WithCancel(t.Context())
+			stdin, w := io.Pipe()
+			defer w.Close()
+			go func() {
+				_, _ = io.WriteString(w, start) // is being read
+				cancel()
+			}()
+			if r := s.runContext(t, ctx, stdin, "products", "import", "-"); r.code != exitInterrupted {
+				t.Errorf("%+v", r)
+			}
+		})
 	}
 }
 

@@ -73,6 +73,20 @@ func (c *cli) root() *cobra.Command {
 	f.DurationVar(&c.timeout, "timeout", 30*time.Second, "for each call with its repetitions; for watch and import, which else may take any time, for the whole")
 	f.StringVarP(&c.format, "output", "o", "table", `"table", or "json" for the server's own answers, one a line`)
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp)) // the flag is there
+	c.addCommands(root)
+	// Not by a template: text/template keeps the linker from leaving out methods.
+	usual := root.HelpFunc()
+	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		usual(cmd, args)
+		if cmd == root {
+			fmt.Fprint(c.Stdout, notes)
+		}
+	})
+	return root
+}
+
+// addCommands adds all commands in their groups, those of cobra itself included.
+func (c *cli) addCommands(root *cobra.Command) {
 	root.AddGroup(
 		&cobra.Group{ID: groupAccount, Title: "Account:"}, &cobra.Group{ID: groupGoods, Title: "Goods:"},
 		&cobra.Group{ID: groupOrders, Title: "Orders:"}, &cobra.Group{ID: groupMore, Title: "More:"},
@@ -90,14 +104,6 @@ func (c *cli) root() *cobra.Command {
 	}
 	root.SetHelpCommandGroupID(groupMore)
 	root.SetCompletionCommandGroupID(groupMore)
-	// Not by a template: text/template keeps the linker from leaving out methods.
-	usual := root.HelpFunc()
-	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
-		usual(cmd, args)
-		if cmd == root {
-			fmt.Fprint(c.Stdout, notes)
-		}
-	})
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	for _, cmd := range root.Commands() {
@@ -108,7 +114,6 @@ func (c *cli) root() *cobra.Command {
 			cmd.Short = "write a script that completes commands in a shell"
 		}
 	}
-	return root
 }
 
 // help is what a command does that only has others under it.

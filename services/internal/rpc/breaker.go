@@ -4,74 +4,37 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"sync"
 	"time"
 
-	"github.com/sony/gobreaker/v2"
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/metric"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/meshmart/meshmart/services/internal/breaker"
 	"github.com/meshmart/meshmart/services/internal/fault"
 )
 
-// When a breaker opens, and for how long.
-const (
-	breakerRow    = 5                // outages in a row
-	breakerMin    = 20               // or of at least so many calls in the window
-	breakerShare  = 0.5              // this share
-	breakerWindow = 10 * time.Second // counted over
-	breakerOpen   = 5 * time.Second  // stays open before it probes
-	breakerProbes = 3                // calls let through as a probe
-)
+// breakerOpen is how long a breaker stays open before it probes.
+const breakerOpen = 5 * time.Second
 
-// breaker stops calls to a target that is out: it answers at once in place of
-// waiting, and gives the target time to come back. Only signs of an outage
-// count; a refusal is an answer, and a call that its caller gave up says nothing.
-type breaker struct {
+// guard is the circuit breaker of one target. Only signs of an outage count; a
+// refusal is an answer, and a call that its caller gave up says nothing.
+type guard struct {
 	name string
-	cb   *gobreaker.TwoStepCircuitBreaker[any]
+	cb   *breaker.Breaker
 }
 
-func newBreaker(name string, log *slog.Logger, meters metric.MeterProvider) *breaker {
-	b := &breaker{name: name}
-	b.cb = gobreaker.NewTwoStepCircuitBreaker[any](gobreaker.Settings{
-		Name:        name,
-		MaxRequests: breakerProbes,
-		Interval:    breakerWindow,
-		Timeout:     breakerOpen,
-		ReadyToTrip: func(c gobreaker.Counts) bool {
-			return c.ConsecutiveFailures >= breakerRow ||
-				c.Requests >= breakerMin && float64(c.TotalFailures) >= breakerShare*float64(c.Requests)
-		},
-		OnStateChange: func(name string, from, to gobreaker.State) {
-			log.Warn("circuit breaker", "target", name, "from", from.String(), "to", to.String())
-		},
-		IsSuccessful: func(err error) bool { return !outage(err) },
-		IsExcluded:   abandoned,
-	})
-	b.observe(meters)
-	return b
+func newGuard(cfg ClientConfig) *guard {
+	return &guard{cfg.Name, breaker.New(breaker.Config{
+		Target: cfg.Name, Open: breakerOpen, Outage: outage, Abandoned: abandoned, Log: cfg.Log, Meters: cfg.Meters,
+	})}
 }
 
-// observe reports the state as a gauge: 0 closed, 1 half-open, 2 open.
-func (b *breaker) observe(meters metric.MeterProvider) {
-	_, _ = meters.Meter("github.com/meshmart/meshmart/services/internal/rpc").Int64ObservableGauge(
-		"rpc.client.breaker.state",
-		metric.WithDescription("State of the circuit breaker: 0 closed, 1 half-open, 2 open."),
-		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
-			o.Observe(int64(b.cb.State()), metric.WithAttributes(attribute.String("target", b.name)))
-			return nil
-		}))
-}
-
-func (b *breaker) allow() (func(error), error) {
-	done, err := b.cb.Allow()
+func (g *guard) allow() (func(error), error) {
+	done, err := g.cb.Allow()
 	if err != nil {
-		return nil, status.Errorf(codes.Unavailable, "%s: %v", b.name, err)
+		return nil, status.Errorf(codes.Unavailable, "%s: %v", g.name, err)
 	}
 	return done, nil
 }

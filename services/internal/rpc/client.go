@@ -35,7 +35,7 @@ const MaxReply = 32 << 20
 // it is first used. The transport is plaintext: on the wire the mesh encrypts
 // it. It keeps no retries: the mesh repeats what the contract allows.
 func Dial(cfg ClientConfig, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
-	b := newBreaker(cfg.Name, cfg.Log, cfg.Meters)
+	g := newGuard(cfg)
 	return grpc.NewClient(cfg.Target, append([]grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDisableServiceConfig(),
@@ -47,19 +47,19 @@ func Dial(cfg ClientConfig, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
 			otelgrpc.WithPropagators(Propagator),
 			otelgrpc.WithFilter(observed),
 		)),
-		grpc.WithUnaryInterceptor(b.unary),
-		grpc.WithStreamInterceptor(b.stream),
+		grpc.WithUnaryInterceptor(g.unary),
+		grpc.WithStreamInterceptor(g.stream),
 	}, opts...)...)
 }
 
-func (b *breaker) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+func (g *guard) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	p, _ := policy.Of(method)
 	ctx, cancel, err := budget(ctx, p)
 	if err != nil {
 		return err
 	}
 	defer cancel()
-	done, err := b.allow()
+	done, err := g.allow()
 	if err != nil {
 		return err
 	}
@@ -68,13 +68,13 @@ func (b *breaker) unary(ctx context.Context, method string, req, reply any, cc *
 	return fault.FromStatus(err)
 }
 
-func (b *breaker) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+func (g *guard) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	p, _ := policy.Of(method)
 	ctx, cancel, err := budget(ctx, p)
 	if err != nil {
 		return nil, err
 	}
-	done, err := b.allow()
+	done, err := g.allow()
 	if err != nil {
 		cancel()
 		return nil, err

@@ -30,6 +30,7 @@ import (
 	inventorypb "github.com/meshmart/meshmart/proto/inventory/v1"
 	userpb "github.com/meshmart/meshmart/proto/user/v1"
 	"github.com/meshmart/meshmart/services/internal/auth"
+	"github.com/meshmart/meshmart/services/internal/breaker"
 	"github.com/meshmart/meshmart/services/internal/fault"
 )
 
@@ -333,15 +334,15 @@ func TestBreakerOpensOnOutagesOnly(t *testing.T) {
 				calls++
 				return nil, tt.reply
 			}
-			for range 2 * breakerRow {
+			for range 2 * breaker.Row {
 				w.call(t.Context())
 			}
-			want := 2 * breakerRow
+			want := 2 * breaker.Row
 			if tt.opens {
-				want = breakerRow
+				want = breaker.Row
 			}
 			if calls != want {
-				t.Errorf("%d of %d calls reached the target, want %d", calls, 2*breakerRow, want)
+				t.Errorf("%d of %d calls reached the target, want %d", calls, 2*breaker.Row, want)
 			}
 		})
 	}
@@ -349,7 +350,7 @@ func TestBreakerOpensOnOutagesOnly(t *testing.T) {
 
 func TestAbandonedCallsDoNotOpenTheBreaker(t *testing.T) {
 	w := newWorld(t)
-	for range 2 * breakerRow {
+	for range 2 * breaker.Row {
 		ctx, cancel := context.WithCancel(t.Context())
 		w.greet = func(ctx context.Context, _ *greeterpb.GreetRequest) (*greeterpb.GreetResponse, error) {
 			cancel()
