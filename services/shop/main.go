@@ -42,7 +42,7 @@ func welcome(w io.Writer, environ map[string]string, http net.Addr, took time.Du
 	for _, tier := range tiers(nil) {
 		for i, svc := range tier.services {
 			if tier.ports[i] != "" {
-				fmt.Fprintf(t, "  %s\tgrpc 127.0.0.1:%s\n", svc.Name, tier.ports[i])
+				fmt.Fprintf(t, "  %s\tgrpc %s\n", svc.Name, environOf(svc.Name, tier.ports[i], environ)["GRPC_ADDR"])
 			}
 		}
 	}
