@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"time"
 
 	inventorypb "github.com/meshmart/meshmart/proto/inventory/v1"
 	orderpb "github.com/meshmart/meshmart/proto/order/v1"
@@ -42,7 +43,8 @@ func heard() []string {
 }
 
 // listener acts on what other services announce. The events may come in any
-// order: a product that is deleted stays so, and an order that is released too.
+// order: what the catalog said last of a product holds, and an order that is
+// released stays so.
 type listener struct {
 	inv *Inventory
 	log *slog.Logger
@@ -82,7 +84,7 @@ func (l *listener) productCreated(ctx context.Context, tx *store, e events.Event
 	if id == "" || n < 0 || n > maxAvailable {
 		return fmt.Errorf("%w: %s %s: product %q with %d to sell", events.ErrMalformed, e.Subject, e.ID, id, n)
 	}
-	return tx.add(ctx, id, n, false, l.inv.clock())
+	return tx.add(ctx, id, n, productTime(m.GetProduct()), l.inv.clock())
 }
 
 func (l *listener) productDeleted(ctx context.Context, tx *store, e events.Event) error {
@@ -94,7 +96,16 @@ func (l *listener) productDeleted(ctx context.Context, tx *store, e events.Event
 	if id == "" {
 		return fmt.Errorf("%w: %s %s has no product", events.ErrMalformed, e.Subject, e.ID)
 	}
-	return tx.discontinue(ctx, id, l.inv.clock())
+	return tx.discontinue(ctx, id, productTime(m.GetProduct()), l.inv.clock())
+}
+
+// productTime orders what is heard of one product: events may come in any
+// order, and a product that was deleted may have been brought back.
+func productTime(p *productpb.Product) time.Time {
+	if !p.GetUpdateTime().IsValid() {
+		return time.UnixMicro(0)
+	}
+	return p.GetUpdateTime().AsTime()
 }
 
 func (l *listener) orderConfirmed(ctx context.Context, tx *store, e events.Event) error {

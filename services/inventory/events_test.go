@@ -5,9 +5,11 @@ import (
 	"errors"
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	orderpb "github.com/meshmart/meshmart/proto/order/v1"
 	productpb "github.com/meshmart/meshmart/proto/product/v1"
@@ -48,6 +50,12 @@ func TestProductEvents(t *testing.T) {
 		subject, m := deleted()
 		return hear(ctx, inv, subject, m)
 	}
+	// The catalog brings the product back, later than all the others.
+	revive := func(ctx context.Context, inv *Inventory) error {
+		return hear(ctx, inv, "product.created", &productpb.ProductCreated{
+			Product: &productpb.Product{Id: hat, UpdateTime: timestamppb.New(time.Unix(1, 0))}, InitialStock: 7,
+		})
+	}
 	type step = func(context.Context, *Inventory) error
 	tests := []struct {
 		name  string
@@ -61,6 +69,9 @@ func TestProductEvents(t *testing.T) {
 		{"deleted", []step{create, remove}, Stock{Available: 9, Version: 2, Discontinued: true}},
 		{"deleted twice", []step{create, remove, remove}, Stock{Available: 9, Version: 2, Discontinued: true}},
 		{"deleted before it was created", []step{remove, create}, Stock{Version: 1, Discontinued: true}},
+		{"brought back", []step{create, remove, revive}, Stock{Available: 7, Version: 3}},
+		{"brought back before it was deleted", []step{create, revive, remove}, Stock{Available: 9, Version: 1}},
+		{"brought back twice", []step{create, remove, revive, set, revive}, Stock{Available: 3, Version: 4}},
 		{"counted after it was deleted", []step{create, remove, set}, Stock{Available: 3, Version: 3, Discontinued: true}},
 	}
 	for _, tt := range tests {

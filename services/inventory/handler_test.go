@@ -48,7 +48,7 @@ func serve(t *testing.T, fn func(t *testing.T, s running)) {
 // set makes n available, as an administrator.
 func (s running) set(t *testing.T, productID string, n int32) *inventorypb.Stock {
 	t.Helper()
-	r, err := s.SetStock(s.As(t.Context(), "admin", "admin"), &inventorypb.SetStockRequest{ProductId: productID, Available: n})
+	r, err := s.SetStock(s.As(t.Context(), "admin", "admin"), &inventorypb.SetStockRequest{ProductId: productID, Available: proto.Int32(n)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func TestGetStock(t *testing.T) {
 func TestRepeatedChangesAreAnsweredAlike(t *testing.T) {
 	serve(t, func(t *testing.T, s running) {
 		admin := s.As(t.Context(), "admin", "admin")
-		set := &inventorypb.SetStockRequest{ProductId: mug, Available: 10, RequestId: uuid.NewString()}
+		set := &inventorypb.SetStockRequest{ProductId: mug, Available: proto.Int32(10), RequestId: uuid.NewString()}
 		first, err := s.SetStock(admin, set)
 		if err != nil {
 			t.Fatal(err)
@@ -102,7 +102,7 @@ func TestRepeatedChangesAreAnsweredAlike(t *testing.T) {
 		if diff := cmp.Diff(first, again, protocmp.Transform()); diff != "" {
 			t.Error(diff)
 		}
-		set.Available = 11
+		set.Available = proto.Int32(11)
 		if _, err = s.SetStock(admin, set); status.Code(err) != codes.InvalidArgument {
 			t.Errorf("another request with the same id: %v", err)
 		}
@@ -197,7 +197,7 @@ func TestHearsOfProductsAndOrders(t *testing.T) {
 
 func TestOnlyAdministratorsCount(t *testing.T) {
 	serve(t, func(t *testing.T, s running) {
-		req := &inventorypb.SetStockRequest{ProductId: mug, Available: 1}
+		req := &inventorypb.SetStockRequest{ProductId: mug, Available: proto.Int32(1)}
 		if _, err := s.SetStock(t.Context(), req); status.Code(err) != codes.Unauthenticated {
 			t.Errorf("nobody: %v", err)
 		}
@@ -223,7 +223,7 @@ func TestSyncStockConfirmsEachCount(t *testing.T) {
 		const n = 300 // several transactions
 		go func() {
 			for i := range int64(n) {
-				_ = stream.Send(&inventorypb.SyncStockRequest{Source: "w-1", Sequence: i/2 + 1, ProductId: mug, Available: int32(i)})
+				_ = stream.Send(&inventorypb.SyncStockRequest{Source: "w-1", Sequence: i/2 + 1, ProductId: mug, Available: proto.Int32(int32(i))})
 			}
 			_ = stream.CloseSend()
 		}()
@@ -244,10 +244,10 @@ func TestSyncStockConfirmsEachCount(t *testing.T) {
 
 func TestSyncStockEndsAtABadCount(t *testing.T) {
 	tests := map[string]*inventorypb.SyncStockRequest{
-		"source":     {Source: "No spaces", Sequence: 2, ProductId: mug, Available: 1},
-		"sequence":   {Source: "w", Sequence: 0, ProductId: mug, Available: 1},
-		"product_id": {Source: "w", Sequence: 2, ProductId: "mug", Available: 1},
-		"available":  {Source: "w", Sequence: 2, ProductId: mug, Available: -1},
+		"source":     {Source: "No spaces", Sequence: 2, ProductId: mug, Available: proto.Int32(1)},
+		"sequence":   {Source: "w", Sequence: 0, ProductId: mug, Available: proto.Int32(1)},
+		"product_id": {Source: "w", Sequence: 2, ProductId: "mug", Available: proto.Int32(1)},
+		"available":  {Source: "w", Sequence: 2, ProductId: mug, Available: proto.Int32(-1)},
 	}
 	serve(t, func(t *testing.T, s running) {
 		for field, bad := range tests {
@@ -255,7 +255,7 @@ func TestSyncStockEndsAtABadCount(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, m := range []*inventorypb.SyncStockRequest{{Source: "w", Sequence: 1, ProductId: mug, Available: 1}, bad} {
+			for _, m := range []*inventorypb.SyncStockRequest{{Source: "w", Sequence: 1, ProductId: mug, Available: proto.Int32(1)}, bad} {
 				if err := stream.Send(m); err != nil {
 					t.Fatal(err)
 				}
@@ -281,7 +281,7 @@ func TestSyncStockEndsWhenTheServiceStops(t *testing.T) {
 		sent := make(chan struct{})
 		go func() { // a client that does not wait for confirmations
 			defer close(sent)
-			for i := int64(1); stream.Send(&inventorypb.SyncStockRequest{Source: "w", Sequence: i, ProductId: mug, Available: 1}) == nil; i++ {
+			for i := int64(1); stream.Send(&inventorypb.SyncStockRequest{Source: "w", Sequence: i, ProductId: mug, Available: proto.Int32(1)}) == nil; i++ {
 			}
 		}()
 		last, err := stream.Recv()
@@ -325,7 +325,7 @@ func TestBadRequestsNameTheField(t *testing.T) {
 			}, "product_id"},
 			{func() error { _, err := s.BatchGetStock(t.Context(), &inventorypb.BatchGetStockRequest{}); return err }, "product_ids"},
 			{func() error {
-				_, err := s.SetStock(admin, &inventorypb.SetStockRequest{ProductId: mug, Available: -1})
+				_, err := s.SetStock(admin, &inventorypb.SetStockRequest{ProductId: mug, Available: proto.Int32(-1)})
 				return err
 			}, "available"},
 			{func() error {

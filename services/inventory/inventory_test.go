@@ -40,9 +40,12 @@ func each(t *testing.T, fn func(t *testing.T, inv *Inventory)) {
 		now := time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)
 		inv := &Inventory{store: &store{d}, events: &announcer{events.NewOutbox(d, bus)}, clock: func() time.Time { return now }}
 		for id, n := range map[string]int64{mug: 10, pen: 5, old: 5} {
-			if err := inv.store.add(t.Context(), id, n, id == old, now); err != nil {
+			if err := inv.store.add(t.Context(), id, n, now, now); err != nil {
 				t.Fatal(err)
 			}
+		}
+		if err := inv.store.discontinue(t.Context(), old, now, now); err != nil {
+			t.Fatal(err)
 		}
 		fn(t, inv)
 	}, idem.Schema, events.Schema, db.Schema{Name: "inventory", FS: schema})

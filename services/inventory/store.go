@@ -106,23 +106,31 @@ func inOrder(ids []string, byID map[string]Stock) ([]Stock, error) {
 	return all, nil
 }
 
-// add makes a product known, unless it is.
-func (s *store) add(ctx context.Context, productID string, n int64, discontinued bool, now time.Time) error {
-	_, err := s.db.Exec(ctx, `INSERT INTO stock (`+stockColumns+`) VALUES ($1, $2, 0, 0, $2, $3, 1, $4, $4)
-		ON CONFLICT DO NOTHING`, productID, n, discontinued, db.Micros(now))
+// add makes a product known with n to sell, as of its time in the catalog. One
+// that is known keeps its stock, unless it was discontinued before that time:
+// then it is on sale again.
+func (s *store) add(ctx context.Context, productID string, n int64, asOf, now time.Time) error {
+	_, err := s.db.Exec(ctx, `INSERT INTO stock (`+stockColumns+`, product_time) VALUES ($1, $2, 0, 0, $2, FALSE, 1, $3, $3, $4)
+		ON CONFLICT (product_id) DO UPDATE SET
+			available = CASE WHEN stock.discontinued THEN excluded.available ELSE stock.available END,
+			stocked = CASE WHEN stock.discontinued THEN stock.reserved + stock.sold + excluded.available ELSE stock.stocked END,
+			version = CASE WHEN stock.discontinued THEN stock.version + 1 ELSE stock.version END,
+			update_time = CASE WHEN stock.discontinued THEN excluded.update_time ELSE stock.update_time END,
+			discontinued = FALSE, product_time = excluded.product_time
+		WHERE stock.product_time < excluded.product_time`, productID, n, db.Micros(now), db.Micros(asOf))
 	if err != nil {
 		return fmt.Errorf("add stock of %s: %w", productID, err)
 	}
 	return nil
 }
 
-// discontinue takes a product out of sale, even one that is not known yet.
-func (s *store) discontinue(ctx context.Context, productID string, now time.Time) error {
-	if err := s.add(ctx, productID, 0, true, now); err != nil {
-		return err
-	}
-	_, err := s.db.Exec(ctx, `UPDATE stock SET discontinued = TRUE, version = version + 1, update_time = $2
-		WHERE product_id = $1 AND NOT discontinued`, productID, db.Micros(now))
+// discontinue takes a product out of sale, even one that is not known yet,
+// unless the catalog has brought it back since.
+func (s *store) discontinue(ctx context.Context, productID string, asOf, now time.Time) error {
+	_, err := s.db.Exec(ctx, `INSERT INTO stock (`+stockColumns+`, product_time) VALUES ($1, 0, 0, 0, 0, TRUE, 1, $2, $2, $3)
+		ON CONFLICT (product_id) DO UPDATE SET discontinued = TRUE, version = stock.version + 1,
+			update_time = excluded.update_time, product_time = excluded.product_time
+		WHERE NOT stock.discontinued AND stock.product_time <= excluded.product_time`, productID, db.Micros(now), db.Micros(asOf))
 	if err != nil {
 		return fmt.Errorf("discontinue %s: %w", productID, err)
 	}

@@ -71,7 +71,7 @@ func (c *cli) stockSetCommand() *cobra.Command {
 			if in.ProductId, err = c.productID(cmd.Context(), args[0]); err != nil {
 				return err
 			}
-			in.Available = n
+			in.Available = &n
 			out := &inventorypb.SetStockResponse{}
 			raw, err := c.shop.Call(cmd.Context(), inventorypb.InventoryService_SetStock_FullMethodName, in, out)
 			return c.showStock(raw, args, out.GetStock(), err)

@@ -366,7 +366,8 @@ func (x *BatchGetStockResponse) GetStocks() []*Stock {
 type SetStockRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	ProductId string                 `protobuf:"bytes,1,opt,name=product_id,json=productId,proto3" json:"product_id,omitempty"`
-	Available int32                  `protobuf:"varint,2,opt,name=available,proto3" json:"available,omitempty"`
+	// Required, so that a field which was left out does not sell the product out.
+	Available *int32 `protobuf:"varint,2,opt,name=available,proto3,oneof" json:"available,omitempty"`
 	// If set, the etag that the stock must still have; a stale one is ABORTED.
 	Etag string `protobuf:"bytes,3,opt,name=etag,proto3" json:"etag,omitempty"`
 	// A UUID made by the caller: a call repeated with it takes effect once and
@@ -414,8 +415,8 @@ func (x *SetStockRequest) GetProductId() string {
 }
 
 func (x *SetStockRequest) GetAvailable() int32 {
-	if x != nil {
-		return x.Available
+	if x != nil && x.Available != nil {
+		return *x.Available
 	}
 	return 0
 }
@@ -839,8 +840,8 @@ type SyncStockRequest struct {
 	// Rises with each count of the source.
 	Sequence  int64  `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	ProductId string `protobuf:"bytes,3,opt,name=product_id,json=productId,proto3" json:"product_id,omitempty"`
-	// How many are available.
-	Available     int32 `protobuf:"varint,4,opt,name=available,proto3" json:"available,omitempty"`
+	// How many are available. Required: see SetStockRequest.
+	Available     *int32 `protobuf:"varint,4,opt,name=available,proto3,oneof" json:"available,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -897,8 +898,8 @@ func (x *SyncStockRequest) GetProductId() string {
 }
 
 func (x *SyncStockRequest) GetAvailable() int32 {
-	if x != nil {
-		return x.Available
+	if x != nil && x.Available != nil {
+		return *x.Available
 	}
 	return 0
 }
@@ -1005,15 +1006,16 @@ const file_inventory_v1_inventory_proto_rawDesc = "" +
 	"\vproduct_ids\x18\x01 \x03(\tB\x16\xe0A\x02\xbaH\x10\x92\x01\r\b\x01\x10d\x18\x01\"\x05r\x03\xb0\x01\x01R\n" +
 	"productIds\"D\n" +
 	"\x15BatchGetStockResponse\x12+\n" +
-	"\x06stocks\x18\x01 \x03(\v2\x13.inventory.v1.StockR\x06stocks\"\xb3\x01\n" +
+	"\x06stocks\x18\x01 \x03(\v2\x13.inventory.v1.StockR\x06stocks\"\xcc\x01\n" +
 	"\x0fSetStockRequest\x12*\n" +
 	"\n" +
-	"product_id\x18\x01 \x01(\tB\v\xe0A\x02\xbaH\x05r\x03\xb0\x01\x01R\tproductId\x12+\n" +
-	"\tavailable\x18\x02 \x01(\x05B\r\xbaH\n" +
-	"\x1a\b\x18\x80\x94\xeb\xdc\x03(\x00R\tavailable\x12\x1b\n" +
+	"product_id\x18\x01 \x01(\tB\v\xe0A\x02\xbaH\x05r\x03\xb0\x01\x01R\tproductId\x126\n" +
+	"\tavailable\x18\x02 \x01(\x05B\x13\xe0A\x02\xbaH\r\xc8\x01\x01\x1a\b\x18\x80\x94\xeb\xdc\x03(\x00H\x00R\tavailable\x88\x01\x01\x12\x1b\n" +
 	"\x04etag\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\x12*\n" +
 	"\n" +
-	"request_id\x18\x04 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\"=\n" +
+	"request_id\x18\x04 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestIdB\f\n" +
+	"\n" +
+	"_available\"=\n" +
 	"\x10SetStockResponse\x12)\n" +
 	"\x05stock\x18\x01 \x01(\v2\x13.inventory.v1.StockR\x05stock\"\x9f\x01\n" +
 	"\x12AdjustStockRequest\x12*\n" +
@@ -1034,14 +1036,15 @@ const file_inventory_v1_inventory_proto_rawDesc = "" +
 	"\x0fReleaseResponse\"4\n" +
 	"\rCommitRequest\x12#\n" +
 	"\border_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\aorderId\"\x10\n" +
-	"\x0eCommitResponse\"\xc7\x01\n" +
+	"\x0eCommitResponse\"\xe0\x01\n" +
 	"\x10SyncStockRequest\x128\n" +
 	"\x06source\x18\x01 \x01(\tB \xbaH\x1dr\x1b2\x19^[a-z0-9][a-z0-9-]{0,63}$R\x06source\x12#\n" +
 	"\bsequence\x18\x02 \x01(\x03B\a\xbaH\x04\"\x02(\x01R\bsequence\x12'\n" +
 	"\n" +
-	"product_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tproductId\x12+\n" +
-	"\tavailable\x18\x04 \x01(\x05B\r\xbaH\n" +
-	"\x1a\b\x18\x80\x94\xeb\xdc\x03(\x00R\tavailable\"\x8c\x01\n" +
+	"product_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tproductId\x126\n" +
+	"\tavailable\x18\x04 \x01(\x05B\x13\xe0A\x02\xbaH\r\xc8\x01\x01\x1a\b\x18\x80\x94\xeb\xdc\x03(\x00H\x00R\tavailable\x88\x01\x01B\f\n" +
+	"\n" +
+	"_available\"\x8c\x01\n" +
 	"\x11SyncStockResponse\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x03R\bsequence\x12\x18\n" +
@@ -1143,6 +1146,8 @@ func file_inventory_v1_inventory_proto_init() {
 	if File_inventory_v1_inventory_proto != nil {
 		return
 	}
+	file_inventory_v1_inventory_proto_msgTypes[6].OneofWrappers = []any{}
+	file_inventory_v1_inventory_proto_msgTypes[16].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -9,6 +9,7 @@ CREATE TABLE stock (
     sold         BIGINT  NOT NULL CHECK (sold >= 0),
     stocked      BIGINT  NOT NULL CHECK (stocked <= 2147483647), -- an int32 of the contract
     discontinued BOOLEAN NOT NULL,
+    product_time BIGINT  NOT NULL DEFAULT 0, -- update_time of the product as it was last heard of
     version      BIGINT  NOT NULL,
     create_time  BIGINT  NOT NULL, -- microseconds, as all times here
     update_time  BIGINT  NOT NULL,

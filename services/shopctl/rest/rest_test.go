@@ -116,7 +116,7 @@ func TestCallsAreAsTheContractsSay(t *testing.T) {
 		},
 		{
 			inventorypb.InventoryService_SetStock_FullMethodName,
-			&inventorypb.SetStockRequest{ProductId: id, Available: 5, RequestId: "r"}, &inventorypb.SetStockResponse{},
+			&inventorypb.SetStockRequest{ProductId: id, Available: proto.Int32(5), RequestId: "r"}, &inventorypb.SetStockResponse{},
 			"PUT /v1/stock/" + id + ` {"available":5,"request_id":"r"} [Bearer first]`,
 		},
 		{
