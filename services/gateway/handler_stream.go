@@ -49,9 +49,7 @@ func (a *api) serveLines(w http.ResponseWriter, r *http.Request, rt *route) erro
 	}
 	l := &lines{api: a, route: rt, stream: stream, cancel: cancel, w: w, rc: rc, sent: make(chan struct{})}
 	go l.send(r.Body)
-	if rt.rpc.IsStreamingServer() {
-		go l.endAtDrain(ctx)
-	}
+	go l.endAtDrain(ctx)
 	err = l.receive()
 	switch cause := context.Cause(ctx); {
 	case r.Context().Err() != nil:

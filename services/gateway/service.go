@@ -33,6 +33,9 @@ import (
 type Options struct {
 	// Traces is where the console reads traces; nil if they are kept elsewhere.
 	Traces TraceReader
+	// Ready tells why the process as a whole is not ready, for /readyz; nil if
+	// the gateway is all there is.
+	Ready func() error
 }
 
 type config struct {
@@ -111,7 +114,7 @@ func newHandler(env *app.Env, cfg *config, opt Options) (http.Handler, error) {
 	mux.Handle("/console/traces/{trace_id}", only(&traces{reader: opt.Traces, jaeger: cfg.JaegerURL}))
 	mux.Handle("/metrics", only(env.MetricsHandler()))
 	mux.Handle("/healthz", only(http.HandlerFunc(serveHealthy)))
-	mux.Handle("/readyz", only(http.HandlerFunc(env.ServeReady)))
+	mux.Handle("/readyz", only(serveReady(env, opt.Ready)))
 	if err := servePages(mux); err != nil {
 		return nil, err
 	}
@@ -139,4 +142,17 @@ func newAPI(env *app.Env, cfg *config) (*api, error) {
 		draining: env.Draining(),
 	}
 	return a, a.register()
+}
+
+// serveReady answers for the gateway and for whatever else is in its process.
+func serveReady(env *app.Env, others func() error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if others != nil {
+			if err := others(); err != nil {
+				http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
+				return
+			}
+		}
+		env.ServeReady(w, r)
+	})
 }

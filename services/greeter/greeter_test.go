@@ -170,3 +170,29 @@ func TestChatAnswersEachMessage(t *testing.T) {
 		t.Errorf("the stream ended with %v", err)
 	}
 }
+
+// A client that neither sends nor ends its stream must not hold up a shutdown.
+func TestShutdownEndsAStreamThatSaysNothing(t *testing.T) {
+	c, stop := client(t)
+	record, err := c.RecordGreetings(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	chat, err := c.ChatGreetings(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := chat.Send(&greeterpb.ChatGreetingsRequest{Name: "Ada"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := chat.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	stop() // fails the test if the service had to cut the streams off
+	if _, err := record.CloseAndRecv(); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "open the stream again") {
+		t.Errorf("record ended with %v", err)
+	}
+	if _, err := chat.Recv(); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "open the stream again") {
+		t.Errorf("chat ended with %v", err)
+	}
+}

@@ -31,7 +31,7 @@ func (h *handler) CreateOrder(ctx context.Context, req *orderpb.CreateOrderReque
 	}
 	r := Request{
 		UserID:      user.Subject,
-		ID:          req.GetRequestId(),
+		ID:          id(req.GetRequestId()),
 		Fingerprint: idem.KeyOf(ctx, req).Fingerprint,
 		Token:       req.GetPaymentToken(),
 	}

@@ -22,6 +22,7 @@ type handler struct {
 	watcher  *watcher
 	listed   *list.Spec
 	draining <-chan struct{}
+	watchers chan struct{} // holds one for each that watches
 }
 
 func (h *handler) CreateProduct(ctx context.Context, req *productpb.CreateProductRequest) (*productpb.CreateProductResponse, error) {

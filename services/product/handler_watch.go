@@ -14,6 +14,10 @@ import (
 	"github.com/meshmart/meshmart/services/internal/fault"
 )
 
+// maxWatchers bounds those who watch one replica: each has a consumer at the
+// broker, and costs this process some 160 KB.
+const maxWatchers = 500
+
 // watchStream is the server's side of WatchProducts.
 type watchStream = grpc.ServerStreamingServer[productpb.WatchProductsResponse]
 
@@ -23,6 +27,12 @@ func (h *handler) WatchProducts(req *productpb.WatchProductsRequest, ss watchStr
 	after, err := resumeAfter(req.GetResumeToken())
 	if err != nil {
 		return err
+	}
+	select {
+	case h.watchers <- struct{}{}:
+		defer func() { <-h.watchers }()
+	default:
+		return fault.Exhausted(5*time.Second, "%d already watch this server", maxWatchers)
 	}
 	ctx, cancel := context.WithCancel(ss.Context())
 	defer cancel()

@@ -97,7 +97,10 @@ func clip(s string) string {
 }
 
 // Close takes what is left and returns the summary.
-func (i *Import) Close(ctx context.Context) (Summary, error) { return i.sum, i.flush(ctx) }
+func (i *Import) Close(ctx context.Context) (Summary, error) {
+	err := i.flush(ctx)
+	return i.sum, err
+}
 
 // flush makes the batch take effect.
 func (i *Import) flush(ctx context.Context) error {

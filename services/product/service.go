@@ -89,6 +89,7 @@ func start(ctx context.Context, env *app.Env, cfg *Config) error {
 	}
 	productpb.RegisterProductServiceServer(env.Server, &handler{
 		catalog: catalog, store: st, watcher: &watcher{bus, env.Log}, listed: listed(), draining: env.Draining(),
+		watchers: make(chan struct{}, maxWatchers),
 	})
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/meshmart/meshmart/services/gateway"
 	"github.com/meshmart/meshmart/services/internal/app"
 )
 
@@ -26,7 +27,7 @@ func Main() {
 
 func usage(w io.Writer) {
 	var all []app.Service
-	for _, t := range tiers(nil) {
+	for _, t := range tiers(gateway.Options{}) {
 		all = append(all, t.services...)
 	}
 	app.Help(w, "shop", "the whole shop in one process, with nothing else to install", all...)
@@ -39,7 +40,7 @@ func welcome(w io.Writer, environ map[string]string, http net.Addr, took time.Du
 	t := tabwriter.NewWriter(w, 0, 4, 3, ' ', 0)
 	base := baseURL(http)
 	fmt.Fprintf(t, "  console\t%s/\n  API\t%s/docs\n", base, base)
-	for _, tier := range tiers(nil) {
+	for _, tier := range tiers(gateway.Options{}) {
 		for i, svc := range tier.services {
 			if tier.ports[i] != "" {
 				fmt.Fprintf(t, "  %s\tgrpc %s\n", svc.Name, environOf(svc.Name, tier.ports[i], environ)["GRPC_ADDR"])

@@ -34,7 +34,7 @@ func settled(ctx context.Context, net app.Network) error {
 		return err
 	}
 	req := &inventorypb.GetStockRequest{ProductId: newest.GetProducts()[0].GetId()}
-	for {
+	for wait := 20 * time.Millisecond; ; wait *= 2 {
 		_, err := inventorypb.NewInventoryServiceClient(stock).GetStock(ctx, req)
 		if status.Code(err) != codes.NotFound {
 			return err
@@ -42,7 +42,7 @@ func settled(ctx context.Context, net app.Network) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(5 * time.Millisecond):
+		case <-time.After(wait):
 		}
 	}
 }

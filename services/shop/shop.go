@@ -39,9 +39,9 @@ type tier struct {
 }
 
 // tiers are all services. A new one is added here and in services/cmd.
-func tiers(traces gateway.TraceReader) []tier {
+func tiers(opt gateway.Options) []tier {
 	return []tier{
-		{[]app.Service{gateway.New(gateway.Options{Traces: traces})}, []string{""}},
+		{[]app.Service{gateway.New(opt)}, []string{""}},
 		{[]app.Service{order.New()}, []string{"9004"}},
 		{
 			[]app.Service{product.New(), user.New(), inventory.New(), payment.New(), greeter.New()},
@@ -87,7 +87,8 @@ func Run(ctx context.Context, opt Options) (err error) {
 		defer stop()
 		shared.Broker = broker
 	}
-	return runTiers(ctx, tiers(traces), environ, shared, opt.Ready)
+	ready := newReadiness()
+	return runTiers(ctx, tiers(gateway.Options{Traces: traces, Ready: ready.check}), environ, shared, ready, opt.Ready)
 }
 
 // embeddedBroker starts a broker with its streams in the data folder, which it
@@ -113,7 +114,7 @@ func embeddedBroker(dataDir string, log io.Writer) (nats.InProcessConnProvider, 
 
 // runTiers starts all services at once and stops them tier by tier, so that no
 // call under way loses the service that it needs.
-func runTiers(ctx context.Context, ts []tier, environ map[string]string, shared app.Options, ready func(net.Addr)) error {
+func runTiers(ctx context.Context, ts []tier, environ map[string]string, shared app.Options, status *readiness, ready func(net.Addr)) error {
 	var gatewayAddr net.Addr // set before the gateway is ready
 	shared.HTTP = func(a net.Addr) { gatewayAddr = a }
 	all := make(chan struct{})
@@ -121,10 +122,11 @@ func runTiers(ctx context.Context, ts []tier, environ map[string]string, shared 
 	failed := make(chan error, 16)
 	stops := make([]func(), 0, len(ts))
 	for _, t := range ts {
-		stops = append(stops, runTier(ctx, t, environ, shared, failed))
+		stops = append(stops, runTier(ctx, t, environ, shared, status, failed))
 	}
 	errs := []error{watch(ctx, all, failed, func() error {
 		err := settled(ctx, shared.Network)
+		status.set("stock", err)
 		if err == nil && ready != nil {
 			ready(gatewayAddr)
 		}
@@ -141,12 +143,14 @@ func runTiers(ctx context.Context, ts []tier, environ map[string]string, shared 
 }
 
 // runTier starts the services of a tier and returns what stops them.
-func runTier(ctx context.Context, t tier, environ map[string]string, shared app.Options, failed chan<- error) (stop func()) {
+func runTier(ctx context.Context, t tier, environ map[string]string, shared app.Options, status *readiness, failed chan<- error) (stop func()) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup
 	for i, svc := range t.services {
 		o := shared
 		o.Environ = environOf(svc.Name, t.ports[i], environ)
+		o.Status = func(reason error) { status.set(svc.Name, reason) }
+		status.set(svc.Name, errStarting)
 		wg.Go(func() {
 			if err := app.Run(ctx, svc, o); err != nil {
 				failed <- fmt.Errorf("%s: %w", svc.Name, err)

@@ -2,6 +2,7 @@ package user
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -28,7 +29,7 @@ func (h *authHandler) Login(ctx context.Context, req *userpb.LoginRequest) (*use
 }
 
 func (h *authHandler) Refresh(ctx context.Context, req *userpb.RefreshRequest) (*userpb.RefreshResponse, error) {
-	t, err := h.sessions.renew(ctx, req.GetRefreshToken(), req.GetRequestId())
+	t, err := h.sessions.renew(ctx, req.GetRefreshToken(), strings.ToLower(req.GetRequestId()))
 	if err != nil {
 		return nil, err
 	}

@@ -54,6 +54,7 @@ type Options struct {
 	Metrics *prometheus.Registry       // nil: one of its own
 	Log     io.Writer                  // nil: standard error
 	Ready   func()                     // called once, when the service is ready
+	Status  func(error)                // told whenever readiness may have changed, and why it is not ready; nil: nobody
 	HTTP    func(net.Addr)             // told where each ServeHTTP listens; nil: nobody
 	Clock   func() time.Time           // nil: time.Now
 }

@@ -55,13 +55,15 @@ func newEnv(ctx context.Context, svc Service, cfg *config, opt Options) (*Env, e
 		return nil, err
 	}
 	log := newLog(opt.Log, svc.Name, cfg.LogLevel)
-	srv := rpc.NewServer(rpc.ServerConfig{Log: log, Traces: t.traces, Meters: t.meters, Clock: opt.Clock, Outage: db.IsUnavailable})
+	draining := make(chan struct{})
+	srv := rpc.NewServer(rpc.ServerConfig{Log: log, Traces: t.traces, Meters: t.meters, Clock: opt.Clock, Outage: db.IsUnavailable,
+		Insider: insider(cfg, opt.Network), Draining: draining})
 	e := &Env{
 		Name: svc.Name, Log: log, Traces: t.traces, Meters: t.meters, Server: srv.Server, Clock: opt.Clock,
 		svc: svc, cfg: cfg, opt: opt, rpc: srv,
-		health:   newHealth(srv.Server, opt.Ready),
+		health:   newHealth(srv.Server, opt),
 		workers:  newWorkers(log),
-		draining: make(chan struct{}),
+		draining: draining,
 		revoked:  auth.NewRevocations(opt.Clock),
 	}
 	e.bus = sync.OnceValues(e.connect)
@@ -218,7 +220,8 @@ func (e *Env) verifyTokens() error {
 		return b.Tail(ctx, events.Tail{Subjects: []string{auth.RevokedSubject}, Since: since}, func(_ context.Context, ev events.Event) error {
 			m := &userpb.SessionRevoked{}
 			if err := ev.Unmarshal(m); err != nil {
-				return err
+				e.Log.Error("revocation can't be read", "event", ev.ID, "err", err.Error())
+				return nil // those after it matter too
 			}
 			e.revoked.Apply(m)
 			return nil

@@ -31,6 +31,7 @@ type health struct {
 	server  *grpchealth.Server
 	grpc    *grpc.Server
 	onReady func()
+	status  func(error) // nil: nobody is told
 
 	mu     sync.Mutex
 	checks []check
@@ -42,8 +43,8 @@ type check struct {
 	fn   func(context.Context) error
 }
 
-func newHealth(s *grpc.Server, onReady func()) *health {
-	h := &health{server: grpchealth.NewServer(), grpc: s, onReady: onReady, reason: fmt.Errorf("starting")}
+func newHealth(s *grpc.Server, opt Options) *health {
+	h := &health{server: grpchealth.NewServer(), grpc: s, onReady: opt.Ready, status: opt.Status, reason: fmt.Errorf("starting")}
 	healthpb.RegisterHealthServer(s, h.server)
 	h.server.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
 	h.server.SetServingStatus(Live, healthpb.HealthCheckResponse_SERVING)
@@ -96,6 +97,9 @@ func (h *health) set(reason error) {
 	status := healthpb.HealthCheckResponse_SERVING
 	if reason != nil {
 		status = healthpb.HealthCheckResponse_NOT_SERVING
+	}
+	if h.status != nil {
+		h.status(reason)
 	}
 	h.mu.Lock()
 	h.reason = reason

@@ -35,6 +35,20 @@ type Memory struct {
 	listeners map[string]*bufconn.Listener
 }
 
+// insider returns who may call INTERNAL RPCs: within a process its own services;
+// between processes those on this machine, as a mesh's sidecar is. TRUST_NETWORK
+// says that somebody else sees to it.
+func insider(cfg *config, network Network) func(net.Addr) bool {
+	_, inProcess := network.(*Memory)
+	return func(from net.Addr) bool {
+		if cfg.TrustNetwork || from.Network() == "bufconn" {
+			return true
+		}
+		tcp, ok := from.(*net.TCPAddr)
+		return ok && !inProcess && tcp.IP.IsLoopback()
+	}
+}
+
 // memoryBuffer is how much a connection holds in each direction, in bytes.
 const memoryBuffer = 256 << 10
 

@@ -39,6 +39,8 @@ func openEngine(cfg Config) (*engine, error) {
 	}
 	scheme, _, isURL := strings.Cut(cfg.URL, "://")
 	switch {
+	case !isURL && (strings.HasPrefix(cfg.URL, "postgres:") || strings.HasPrefix(cfg.URL, "postgresql:")):
+		return nil, errors.New("a PostgreSQL URL begins with postgres://")
 	case cfg.URL == "":
 		return nil, errors.New("neither a PostgreSQL URL nor the path of a SQLite file is given")
 	case !isURL:
@@ -61,6 +63,15 @@ func openSQLite(path string, conns int) (*engine, error) {
 		return nil, err
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, err
+	}
+	// The file is nobody else's to read, whatever folder it is in; SQLite gives
+	// those that it puts beside it the same mode.
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Close(); err != nil {
 		return nil, err
 	}
 	const both = "_busy_timeout=5000&_journal_mode=WAL&_synchronous=FULL&_foreign_keys=1&_dqs=0&_error_rc=1"

@@ -20,11 +20,12 @@ import (
 const (
 	// prefetch is how many events a replica has at hand, so that it need not wait
 	// for the broker between two. They are lost to others for ackWait if it dies.
-	prefetch = 64
+	prefetch = 16
 	// ackWait is after how long the broker delivers an event again that nobody
 	// answered for: so long does a crash hold up what the replica had at hand. A
-	// slow handler is waited for by the second delivery, in the inbox.
-	ackWait = 10 * time.Second
+	// slow handler is waited for by the second delivery, in the inbox. Time runs
+	// for all that is at hand, so handlers should take less than ackWait/prefetch.
+	ackWait = 3 * time.Second
 	// ackWaitAlone is ackWait where there is one process and no other that could
 	// still be at it: the next one to start need not wait.
 	ackWaitAlone = time.Second

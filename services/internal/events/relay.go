@@ -21,11 +21,14 @@ import (
 // in the wrong order, and a crash would hold one back for longer than the next.
 const (
 	windowSize = 128
-	// ackTimeout bounds the wait for the broker to acknowledge an event.
-	ackTimeout = 5 * time.Second
-	// leaseTime must exceed the time of a window, which is ackTimeout and some
-	// statements. After a crash the other replicas wait for the rest of it.
-	leaseTime = 15 * time.Second
+	// ackTimeout bounds the wait for the broker to acknowledge an event. One that
+	// took longer is sent again, and dropped as the same.
+	ackTimeout = 2 * time.Second
+	// leaseTime should exceed the time of a window, which is ackTimeout and some
+	// statements. After a crash the other replicas wait for the rest of it, so it
+	// is short: two that publish at once cost work and harm nothing, for each
+	// sends all that is left, in order, and the broker drops what it has.
+	leaseTime = 4 * time.Second
 	// pollEvery is how often the relay looks for rows that it was not woken for:
 	// those of a replica that crashed, and of the last run of this one.
 	pollEvery = time.Second

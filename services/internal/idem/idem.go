@@ -13,6 +13,7 @@ import (
 	"embed"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -58,7 +59,7 @@ func KeyOf(ctx context.Context, req proto.Message, omit ...string) Key {
 	if id == nil || id.Kind() != protoreflect.StringKind {
 		return key
 	}
-	key.ID = m.Get(id).String()
+	key.ID = strings.ToLower(m.Get(id).String()) // a UUID is the same in capitals (RFC 9562)
 	key.Fingerprint = fingerprint(req, append(omit, idField))
 	return key
 }

@@ -41,6 +41,9 @@ func (l *limits) take(ctx context.Context, p *policy.Policy, who *auth.Principal
 	}
 	key := bucketKey{method: p.Method}
 	if p.Rate.GetKey() == meshpb.RateKey_RATE_KEY_CALLER {
+		if p.Access == meshpb.Access_ACCESS_PUBLIC {
+			who = nil // or a token of anybody's would be a bucket of one's own
+		}
 		key.caller = caller(ctx, who)
 	}
 	now := l.clock()

@@ -25,6 +25,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/proto"
 
 	greeterpb "github.com/meshmart/meshmart/proto/greeter/v1"
 	inventorypb "github.com/meshmart/meshmart/proto/inventory/v1"
@@ -36,11 +37,12 @@ import (
 
 // world is a server with fakes of three contracts, and a client of it.
 type world struct {
-	conn  *grpc.ClientConn
-	spans *tracetest.InMemoryExporter
-	key   *ecdsa.PrivateKey
-	greet func(context.Context, *greeterpb.GreetRequest) (*greeterpb.GreetResponse, error)
-	set   func(context.Context, *inventorypb.SetStockRequest) (*inventorypb.SetStockResponse, error)
+	conn    *grpc.ClientConn
+	spans   *tracetest.InMemoryExporter
+	key     *ecdsa.PrivateKey
+	outside bool // calls come from where no service is
+	greet   func(context.Context, *greeterpb.GreetRequest) (*greeterpb.GreetResponse, error)
+	set     func(context.Context, *inventorypb.SetStockRequest) (*inventorypb.SetStockResponse, error)
 
 	mu  sync.Mutex
 	log bytes.Buffer
@@ -118,7 +120,8 @@ func newWorld(t *testing.T) *world {
 	}
 	traces := sdktrace.NewTracerProvider(sdktrace.WithSyncer(w.spans))
 	log := slog.New(slog.NewJSONHandler(w, nil))
-	s := NewServer(ServerConfig{Log: log, Traces: traces, Meters: noop.NewMeterProvider(), Clock: time.Now})
+	s := NewServer(ServerConfig{Log: log, Traces: traces, Meters: noop.NewMeterProvider(), Clock: time.Now,
+		Insider: func(net.Addr) bool { return !w.outside }})
 	greeterpb.RegisterGreetingServiceServer(s, greeter{w: w})
 	inventorypb.RegisterInventoryServiceServer(s, stock{w: w})
 	userpb.RegisterAuthServiceServer(s, login{})
@@ -184,7 +187,7 @@ func TestCausesStayInside(t *testing.T) {
 func TestBadRequestNamesEveryField(t *testing.T) {
 	w := newWorld(t)
 	_, err := inventorypb.NewInventoryServiceClient(w.conn).SetStock(w.as(t, auth.RoleAdmin),
-		&inventorypb.SetStockRequest{ProductId: "7", Available: -1, RequestId: "x"})
+		&inventorypb.SetStockRequest{ProductId: "7", Available: proto.Int32(-1), RequestId: "x"})
 	f := fault.As(err)
 	if f == nil || f.Code() != codes.InvalidArgument {
 		t.Fatalf("got %v, want INVALID_ARGUMENT", err)
@@ -218,7 +221,7 @@ func TestAccessIsTheContracts(t *testing.T) {
 	w := newWorld(t)
 	bad := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer forged")
 	set := func(ctx context.Context) error {
-		_, err := inventorypb.NewInventoryServiceClient(w.conn).SetStock(ctx, &inventorypb.SetStockRequest{ProductId: productID})
+		_, err := inventorypb.NewInventoryServiceClient(w.conn).SetStock(ctx, &inventorypb.SetStockRequest{ProductId: productID, Available: proto.Int32(1)})
 		return err
 	}
 	release := func(ctx context.Context) error {
@@ -246,6 +249,18 @@ func TestAccessIsTheContracts(t *testing.T) {
 				t.Errorf("got %v, want %v", got, tt.want)
 			}
 		})
+	}
+}
+
+func TestInternalMethodsAreForInsiders(t *testing.T) {
+	w := newWorld(t)
+	w.outside = true
+	_, err := inventorypb.NewInventoryServiceClient(w.conn).Release(w.as(t, auth.RoleAdmin), &inventorypb.ReleaseRequest{OrderId: productID})
+	if fault.Code(err) != codes.PermissionDenied {
+		t.Errorf("an administrator from outside got %v", err)
+	}
+	if err := w.call(t.Context()); err != nil {
+		t.Errorf("a public method from outside: %v", err)
 	}
 }
 
@@ -374,8 +389,8 @@ func TestClientFillsInRequestID(t *testing.T) {
 		got = append(got, r.GetRequestId())
 		return &inventorypb.SetStockResponse{}, nil
 	}
-	req := &inventorypb.SetStockRequest{ProductId: productID}
-	own := &inventorypb.SetStockRequest{ProductId: productID, RequestId: "0198c0de-0000-4000-8000-000000000002"}
+	req := &inventorypb.SetStockRequest{ProductId: productID, Available: proto.Int32(1)}
+	own := &inventorypb.SetStockRequest{ProductId: productID, Available: proto.Int32(1), RequestId: "0198c0de-0000-4000-8000-000000000002"}
 	for _, r := range []*inventorypb.SetStockRequest{req, req, own} {
 		if _, err := inventorypb.NewInventoryServiceClient(w.conn).SetStock(w.as(t, auth.RoleAdmin), r); err != nil {
 			t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -23,6 +24,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/meshmart/meshmart/services/internal/auth"
+	"github.com/meshmart/meshmart/services/internal/fault"
 	"github.com/meshmart/meshmart/services/internal/policy"
 )
 
@@ -35,6 +37,11 @@ type ServerConfig struct {
 	Traces trace.TracerProvider
 	Meters metric.MeterProvider
 	Clock  func() time.Time
+	// Insider reports whether a caller at this address is one of the shop's own
+	// services, as far as that can be told here: others get no INTERNAL RPC.
+	Insider func(net.Addr) bool
+	// Draining is closed when the process begins to shut down; nil for never.
+	Draining <-chan struct{}
 	// Outage reports whether a handler's error says that the store could not
 	// be reached and nothing was done; the caller is told UNAVAILABLE.
 	Outage func(error) bool
@@ -96,7 +103,7 @@ func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 	}
 	c := s.begin(ss.Context(), info.FullMethod)
 	defer c.cancel()
-	g := &guardedStream{ServerStream: ss, call: c}
+	g := &guardedStream{ServerStream: ss, call: c, long: info.IsClientStream}
 	_, err := c.run(func() (any, error) {
 		if err := c.admit(); err != nil {
 			return nil, err
@@ -110,16 +117,42 @@ func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 type guardedStream struct {
 	grpc.ServerStream
 	call *call
+	long bool // the client may send for as long as it likes
 }
 
 func (g *guardedStream) Context() context.Context { return g.call.ctx }
 
 func (g *guardedStream) RecvMsg(m any) error {
-	if err := g.ServerStream.RecvMsg(m); err != nil {
+	if err := g.receive(m); err != nil {
 		return err
 	}
 	g.call.received.Add(1)
 	return validate(m)
+}
+
+// idleAtDrain is how long a shutdown waits for the next message of a stream.
+const idleAtDrain = 500 * time.Millisecond
+
+// receive waits for the next message, and at a shutdown no longer than for one
+// that is on its way: a client that says nothing would hold up the others. What
+// it has sent was taken or is sent again, as its contract says.
+func (g *guardedStream) receive(m any) error {
+	if !g.long || g.call.server.cfg.Draining == nil {
+		return g.ServerStream.RecvMsg(m)
+	}
+	done := make(chan error, 1)
+	go func() { done <- g.ServerStream.RecvMsg(m) }() // ends with the stream at the latest
+	select {
+	case err := <-done:
+		return err
+	case <-g.call.server.cfg.Draining:
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(idleAtDrain):
+		return fault.Unavailable(time.Second, "this server stops: open the stream again")
+	}
 }
 
 func (g *guardedStream) SendMsg(m any) error {
