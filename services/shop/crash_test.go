@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -19,6 +20,7 @@ import (
 
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
+	"github.com/meshmart/meshmart/services/gateway"
 	"github.com/meshmart/meshmart/services/internal/app"
 )
 
@@ -38,7 +40,7 @@ func TestMain(m *testing.M) {
 }
 
 func service(name string) app.Service {
-	for _, t := range tiers(nil) {
+	for _, t := range tiers(gateway.Options{}) {
 		for _, svc := range t.services {
 			if svc.Name == name {
 				return svc
@@ -52,6 +54,7 @@ func service(name string) app.Service {
 type process struct {
 	t    *testing.T
 	dir  string
+	more map[string]string // of the environment
 	addr string
 	cmd  *exec.Cmd
 	log  *logBuffer
@@ -63,8 +66,9 @@ func (p *process) start() time.Duration {
 	p.t.Helper()
 	began := time.Now()
 	p.cmd = exec.Command(os.Args[0])
-	p.cmd.Env = append(os.Environ(), runAs+"=shop")
+	p.cmd.Env = append(bareEnviron(), runAs+"=shop")
 	environ := testEnviron(p.dir)
+	maps.Copy(environ, p.more)
 	environ["HTTP_ADDR"] = p.addr
 	for k, v := range environ {
 		p.cmd.Env = append(p.cmd.Env, k+"="+v)
@@ -98,38 +102,98 @@ func (p *process) kill(s os.Signal) error {
 // customers order, each of whom repeats an order until it is answered. In the
 // end every order is decided and the books balance.
 func TestKilledShopLosesNothing(t *testing.T) {
-	const kills, customers = 20, 24
-	p := &process{t: t, dir: t.TempDir(), addr: freeAddr(t), log: &logBuffer{}}
+	eachEngine(t, func(t *testing.T, databases map[string]string) {
+		kills := 20
+		if databases != nil {
+			kills = 8 // each leaves its share of orders to be waited for
+		}
+		testKilled(t, databases, kills)
+	})
+}
+
+func testKilled(t *testing.T, databases map[string]string, kills int) {
+	p := &process{t: t, dir: t.TempDir(), more: databases, addr: freeAddr(t), log: &logBuffer{}}
 	p.start()
 	m := &market{t: t, base: "http://" + p.addr, spans: tracetest.NewInMemoryExporter(), log: p.log, http: &http.Client{Timeout: 20 * time.Second}}
 	token, product := m.customer(), m.product(5)
 	m.must("PUT", "/v1/stock/"+product, m.admin(), object{"available": 100_000})
-
-	ctx, cancel := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
-	var placed atomic.Int64
-	for range customers {
-		wg.Go(func() {
-			for ctx.Err() == nil {
-				m.orderUntilAnswered(token, orderOf(product, 1+rand.IntN(3), randomCard()))
-				placed.Add(1)
-			}
-		})
-	}
+	c := &crowd{t: t, at: []*market{m}, token: token, product: product}
 	var slowest time.Duration
+	leave := c.enter(24)
 	for range kills {
 		time.Sleep(50*time.Millisecond + rand.N(400*time.Millisecond)) // any moment will do
 		p.kill(syscall.SIGKILL)
 		slowest = max(slowest, p.start())
+		if databases != nil { // most customers wait for the leases of what was killed
+			leave()
+			leave = c.enter(24)
+		}
 	}
-	cancel()
-	wg.Wait()
+	leave()
+	rest := time.Now()
+	c.wg.Wait()
+	answered := time.Since(rest)
+	m.wantDecided(token)
+	t.Logf("figure: %d orders over %d kills, all decided and the books balanced; ready again after at most %d ms; "+
+		"after the last kill all answered in %d ms and at rest in %d ms",
+		c.placed.Load(), kills, slowest.Milliseconds(), answered.Milliseconds(), time.Since(rest).Milliseconds())
 	m.wantBalance(token, product)
-	t.Logf("figure: %d orders over %d kills, all decided and the books balanced; ready again after at most %d ms",
-		placed.Load(), kills, slowest.Milliseconds())
 	if err := p.kill(syscall.SIGTERM); err != nil {
 		t.Errorf("SIGTERM: %v\n%s", err, tail(p.log.String(), 20))
 	}
+}
+
+// crowd is customers that order one product at the same time.
+type crowd struct {
+	t              *testing.T
+	at             []*market // of one shop: who gets no answer at one asks the next
+	token, product string
+	wg             sync.WaitGroup
+	placed         atomic.Int64 // orders that were answered
+}
+
+// enter has n more customers order one after another, until leave is called:
+// then each waits for the answer to its last order, and goes.
+func (c *crowd) enter(n int) (leave func()) {
+	ctx, cancel := context.WithCancel(c.t.Context())
+	for i := range n {
+		c.wg.Go(func() {
+			for ctx.Err() == nil {
+				c.orderUntilAnswered(i, orderOf(c.product, 1+rand.IntN(3), randomCard()))
+				c.placed.Add(1)
+			}
+		})
+	}
+	return cancel
+}
+
+// orderUntilAnswered sends the same order, first to the i-th market, until there
+// is an answer.
+func (c *crowd) orderUntilAnswered(i int, order object) {
+	for ; c.t.Context().Err() == nil; i++ {
+		code, out, err := c.at[i%len(c.at)].try("POST", "/v1/orders", c.token, order)
+		switch {
+		case err != nil || code == http.StatusServiceUnavailable || code == http.StatusGatewayTimeout || code == http.StatusTooManyRequests:
+			time.Sleep(5 * time.Millisecond) // the shop is being restarted
+		case code == http.StatusOK:
+			return
+		default:
+			c.t.Errorf("order: %d %v", code, out)
+			return
+		}
+	}
+}
+
+// bareEnviron is the environment of a child: none of the variables that a
+// developer's shell may have for a shop of their own.
+func bareEnviron() []string {
+	var env []string
+	for _, name := range []string{"PATH", "HOME", "TMPDIR"} {
+		if v, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+v)
+		}
+	}
+	return env
 }
 
 func freeAddr(t *testing.T) string {
@@ -146,19 +210,11 @@ func randomCard() string {
 	return []string{"tok_visa", "tok_visa", "tok_mastercard", "tok_chargeDeclined", "tok_chargeCustomerFail"}[rand.IntN(5)]
 }
 
-// orderUntilAnswered sends the same order until there is an answer.
-func (m *market) orderUntilAnswered(token string, order object) {
-	for m.t.Context().Err() == nil {
-		code, out, err := m.try("POST", "/v1/orders", token, order)
-		switch {
-		case err != nil || code == http.StatusServiceUnavailable || code == http.StatusGatewayTimeout || code == http.StatusTooManyRequests:
-			time.Sleep(5 * time.Millisecond) // the shop is being restarted
-		case code == http.StatusOK:
-			return
-		default:
-			m.t.Errorf("order: %d %v", code, out)
-			return
-		}
+// wantDecided waits until every order has come to its end.
+func (m *market) wantDecided(token string) {
+	m.t.Helper()
+	for _, state := range []string{"PENDING", "CONFIRMED", "CANCELLING"} {
+		m.wantNone(token, state)
 	}
 }
 
@@ -166,9 +222,7 @@ func (m *market) orderUntilAnswered(token string, order object) {
 // was sold and what was taken are what the orders say.
 func (m *market) wantBalance(token, product string) {
 	m.t.Helper()
-	for _, state := range []string{"PENDING", "CONFIRMED", "CANCELLING"} {
-		m.wantNone(token, state)
-	}
+	m.wantDecided(token)
 	var sold, completed float64
 	page := ""
 	for {

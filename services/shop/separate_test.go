@@ -3,6 +3,7 @@ package shop
 import (
 	"fmt"
 	"maps"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -20,20 +21,9 @@ import (
 // before the broker does: none waits for another.
 func TestSeparateProcesses(t *testing.T) {
 	broker := freeAddr(t)
-	addrs := map[string]string{}
-	for _, name := range []string{"product", "user", "inventory", "order", "payment", "greeter"} {
-		addrs[name] = freeAddr(t)
-	}
-	gateway := freeAddr(t)
-	log := &logBuffer{}
-	dir := t.TempDir()
-	for name, addr := range addrs {
-		startService(t, name, dir, log, addrs, map[string]string{"GRPC_ADDR": addr, "NATS_URL": "nats://" + broker})
-	}
-	startService(t, "gateway", dir, log, addrs, map[string]string{"HTTP_ADDR": gateway})
+	m := startColumn(t, broker, nil)
+	m.waitForServices()
 	startBroker(t, broker)
-
-	m := &market{t: t, base: "http://" + gateway, spans: tracetest.NewInMemoryExporter(), log: log, http: &http.Client{Timeout: 20 * time.Second}}
 	m.waitForStock()
 	token := m.customer()
 	product := m.product(2)
@@ -45,15 +35,71 @@ func TestSeparateProcesses(t *testing.T) {
 	}
 	order = m.must("POST", "/v1/orders", token, orderOf(product, 1, "tok_chargeDeclined"))
 	m.await(token, order["id"].(string), "REJECTED")
-	lines := log.String()
-	for name := range addrs {
-		if name != "greeter" && !strings.Contains(lines, fmt.Sprintf(`"msg":"call","service":%q`, name)) {
-			t.Errorf("no call of %s is in the log", name)
+	m.wantCalls("product", "user", "inventory", "order", "payment")
+}
+
+// column is one replica of every service, each of which calls the others of its
+// column. A market is what its gateway shows.
+type column struct {
+	*market
+	addrs map[string]string // of the services, by their names
+	kill  map[string]func() // ends a service with SIGKILL
+}
+
+// startColumn does not wait for anything. Without databases the services have
+// SQLite files of their own.
+func startColumn(t *testing.T, broker string, databases map[string]string) *column {
+	t.Helper()
+	addrs := map[string]string{}
+	for _, name := range []string{"product", "user", "inventory", "order", "payment", "greeter"} {
+		addrs[name] = freeAddr(t)
+	}
+	gateway := freeAddr(t)
+	log := &logBuffer{}
+	dir := t.TempDir()
+	c := &column{addrs: addrs, kill: map[string]func(){}}
+	for name, addr := range addrs {
+		c.kill[name] = startService(t, name, dir, log, addrs, map[string]string{
+			"GRPC_ADDR": addr, "NATS_URL": "nats://" + broker,
+			"DATABASE_URL": databases[strings.ToUpper(name)+"_DATABASE_URL"],
+		})
+	}
+	startService(t, "gateway", dir, log, addrs, map[string]string{"HTTP_ADDR": gateway})
+	c.market = &market{t: t, base: "http://" + gateway, spans: tracetest.NewInMemoryExporter(), log: log, http: &http.Client{Timeout: 20 * time.Second}}
+	return c
+}
+
+// waitForServices waits until each takes calls: earlier ones would open circuit
+// breakers, for some seconds.
+func (c *column) waitForServices() {
+	c.t.Helper()
+	for name, addr := range c.addrs {
+		for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+			if conn, err := net.Dial("tcp", addr); err == nil {
+				conn.Close()
+				break
+			}
+			if time.Now().After(deadline) {
+				c.t.Fatalf("%s takes no calls after a minute:\n%s", name, tail(c.log.String(), 40))
+			}
 		}
 	}
 }
 
-func startService(t *testing.T, name, dir string, log *logBuffer, addrs, more map[string]string) {
+// wantCalls checks that each of the services has answered a call.
+func (m *market) wantCalls(services ...string) {
+	m.t.Helper()
+	lines := m.log.String()
+	for _, name := range services {
+		if !strings.Contains(lines, fmt.Sprintf(`"msg":"call","service":%q`, name)) {
+			m.t.Errorf("no call of %s is in the log", name)
+		}
+	}
+}
+
+// startService returns what kills the process. Otherwise it has to end well at
+// the end of the test.
+func startService(t *testing.T, name, dir string, log *logBuffer, addrs, more map[string]string) (kill func()) {
 	t.Helper()
 	environ := map[string]string{
 		runAs: name, "DATA_DIR": dir, "CATALOG_FILE": "builtin", "SIMULATOR_LATENCY": "1ms",
@@ -61,7 +107,7 @@ func startService(t *testing.T, name, dir string, log *logBuffer, addrs, more ma
 	}
 	maps.Copy(environ, more)
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = os.Environ()
+	cmd.Env = bareEnviron()
 	for k, v := range environ {
 		cmd.Env = append(cmd.Env, k+"="+v)
 	}
@@ -72,12 +118,21 @@ func startService(t *testing.T, name, dir string, log *logBuffer, addrs, more ma
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	killed := false
 	t.Cleanup(func() {
+		if killed {
+			return
+		}
 		cmd.Process.Signal(syscall.SIGTERM)
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("%s: %v\n%s", name, err, tail(log.String(), 30))
 		}
 	})
+	return func() {
+		killed = true
+		cmd.Process.Kill()
+		cmd.Wait()
+	}
 }
 
 // startBroker runs NATS as a server that is found over the network.

@@ -266,18 +266,20 @@ func (m *market) await(token, id, state string) object {
 }
 
 func TestShop(t *testing.T) {
-	m := open(t, t.TempDir(), nil)
-	t.Logf("figure: the whole shop is ready %d ms after its first start", m.took.Milliseconds())
-	t.Run("catalog is seeded", m.testCatalog)
-	t.Run("order completes", m.testOrderCompletes)
-	t.Run("declined card is compensated", m.testDeclined)
-	t.Run("sold out", m.testSoldOut)
-	t.Run("cancel", m.testCancel)
-	t.Run("repeated order is one order", m.testRepeatedOrder)
-	t.Run("others' orders do not exist", m.testOthersOrders)
-	t.Run("revoked tokens are refused everywhere", m.testRevoked)
-	t.Run("bad input", m.testBadInput)
-	t.Run("no secrets in the log", m.testLog)
+	eachEngine(t, func(t *testing.T, databases map[string]string) {
+		m := open(t, t.TempDir(), databases)
+		t.Logf("figure: the whole shop is ready %d ms after its first start", m.took.Milliseconds())
+		t.Run("catalog is seeded", m.testCatalog)
+		t.Run("order completes", m.testOrderCompletes)
+		t.Run("declined card is compensated", m.testDeclined)
+		t.Run("sold out", m.testSoldOut)
+		t.Run("cancel", m.testCancel)
+		t.Run("repeated order is one order", m.testRepeatedOrder)
+		t.Run("others' orders do not exist", m.testOthersOrders)
+		t.Run("revoked tokens are refused everywhere", m.testRevoked)
+		t.Run("bad input", m.testBadInput)
+		t.Run("no secrets in the log", m.testLog)
+	})
 }
 
 // in returns m for a subtest.
