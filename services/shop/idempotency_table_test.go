@@ -2,7 +2,6 @@ package shop
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/google/uuid"
 	"google.golang.org/genproto/googleapis/type/money"
@@ -153,12 +152,8 @@ func (c *caller) refresh() attempt {
 	})
 }
 
-// settleRefresh: an access token with the same claims is the same. Its signature
-// has something random in it (FIPS 186-5, section 6.4.1).
-func settleRefresh(m proto.Message) {
-	r := m.(*userpb.RefreshResponse)
-	r.AccessToken = r.AccessToken[:strings.LastIndexByte(r.AccessToken, '.')]
-}
+// settleRefresh: expires_in is what is left of the token's life.
+func settleRefresh(m proto.Message) { m.(*userpb.RefreshResponse).ExpiresIn = 0 }
 
 func (c *caller) logout() attempt {
 	a := c.newAccount()

@@ -1,10 +1,14 @@
 package auth
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/sha256"
+	"encoding/asn1"
 	"errors"
 	"fmt"
+	"math/big"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -30,8 +34,8 @@ type wire struct {
 }
 
 // Sign returns an access token with the claims c, signed with key (P-256),
-// which verifiers know as kid. Incomplete claims are an error: no verifier
-// would accept the token.
+// which verifiers know as kid. The same claims give the same token. Incomplete
+// claims are an error: no verifier would accept the token.
 func Sign(key *ecdsa.PrivateKey, kid string, c Claims) (string, error) {
 	if key == nil || key.Curve != elliptic.P256() || kid == "" || len(kid) > maxKid {
 		return "", fmt.Errorf("sign token with key %q: %w", kid, errKey)
@@ -51,7 +55,7 @@ func Sign(key *ecdsa.PrivateKey, kid string, c Claims) (string, error) {
 		Session: c.Session, Roles: c.Roles,
 	})
 	t.Header["kid"] = kid
-	token, err := t.SignedString(key)
+	token, err := signed(t, key)
 	if err != nil {
 		return "", fmt.Errorf("sign token for %q: %w", c.Subject, err)
 	}
@@ -59,6 +63,28 @@ func Sign(key *ecdsa.PrivateKey, kid string, c Claims) (string, error) {
 		return "", fmt.Errorf("sign token for %q: longer than %d bytes", c.Subject, maxToken)
 	}
 	return token, nil
+}
+
+// signed returns the token with its signature, which is that of RFC 6979: without
+// chance in it, so that a sign-in which is repeated is answered alike.
+func signed(t *jwt.Token, key *ecdsa.PrivateKey) (string, error) {
+	text, err := t.SigningString()
+	if err != nil {
+		return "", err
+	}
+	digest := sha256.Sum256([]byte(text))
+	der, err := key.Sign(nil, digest[:], crypto.SHA256)
+	if err != nil {
+		return "", err
+	}
+	var sig struct{ R, S *big.Int }
+	if _, err := asn1.Unmarshal(der, &sig); err != nil {
+		return "", err
+	}
+	raw := make([]byte, 64) // RFC 7518, section 3.4
+	sig.R.FillBytes(raw[:32])
+	sig.S.FillBytes(raw[32:])
+	return text + "." + t.EncodeSegment(raw), nil
 }
 
 var errKey = errors.New("not a P-256 key with an id")

@@ -334,3 +334,25 @@ func BenchmarkVerify(b *testing.B) {
 		}
 	})
 }
+
+func TestSameClaimsGiveTheSameToken(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	v := NewVerifier(KeySet{"k": &key.PublicKey}, nil, time.Now)
+	for i := range 500 { // a number in a signature may be short
+		c := Claims{Subject: "u", Session: "s", ID: strings.Repeat("x", i), Issued: now, Expires: now.Add(time.Minute)}
+		first, err := Sign(key, "k", c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := Sign(key, "k", c); err != nil || again != first {
+			t.Fatalf("got %q, %v; want %q", again, err, first)
+		}
+		if _, err := v.Verify(t.Context(), first); err != nil {
+			t.Fatalf("a token of ours is refused: %v", err)
+		}
+	}
+}
