@@ -2,12 +2,9 @@ package gateway
 
 import (
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 
-	"google.golang.org/genproto/googleapis/api/annotations"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/meshmart/meshmart/services/internal/policy"
@@ -50,25 +47,16 @@ func newRoutes(files []protoreflect.FileDescriptor) (routes, error) {
 // newRoute returns nil for an RPC that is not public. It understands the path
 // templates that the contracts use: names, {variables} of one segment, a verb.
 func newRoute(m protoreflect.MethodDescriptor) (*route, error) {
-	rule, _ := proto.GetExtension(m.Options(), annotations.E_Http).(*annotations.HttpRule)
-	if rule == nil {
+	binding, ok := policy.HTTP(m)
+	if !ok {
 		return nil, nil
 	}
-	rt := &route{rpc: m, body: rule.GetBody(), full: fmt.Sprintf("/%s/%s", m.Parent().FullName(), m.Name())}
-	switch p := rule.GetPattern().(type) {
-	case *annotations.HttpRule_Get:
-		rt.method, rt.template = http.MethodGet, p.Get
-	case *annotations.HttpRule_Put:
-		rt.method, rt.template = http.MethodPut, p.Put
-	case *annotations.HttpRule_Post:
-		rt.method, rt.template = http.MethodPost, p.Post
-	case *annotations.HttpRule_Delete:
-		rt.method, rt.template = http.MethodDelete, p.Delete
-	case *annotations.HttpRule_Patch:
-		rt.method, rt.template = http.MethodPatch, p.Patch
+	rt := &route{
+		rpc: m, method: binding.Verb, template: binding.Path, body: binding.Body,
+		full: fmt.Sprintf("/%s/%s", m.Parent().FullName(), m.Name()),
 	}
 	p, known := policy.Of(rt.full)
-	if !known || rt.method == "" || len(rule.GetAdditionalBindings()) > 0 || strings.ContainsAny(rt.template, "*=") {
+	if !known || rt.method == "" || binding.More || strings.ContainsAny(rt.template, "*=") {
 		return nil, fmt.Errorf("route of %s: not one that the gateway understands", rt.full)
 	}
 	rt.host = p.Host

@@ -4,12 +4,12 @@ import (
 	"context"
 	"fmt"
 	"net/url"
-	"runtime/debug"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/meshmart/meshmart/services/internal/version"
 	"github.com/meshmart/meshmart/services/shopctl/rest"
 	"github.com/meshmart/meshmart/services/shopctl/signin"
 )
@@ -145,7 +145,7 @@ func (c *cli) start(cmd *cobra.Command) error {
 	}
 	c.out = newPrinter(c.Process, c.format == "json")
 	c.shop = &rest.Client{
-		Server: server, Agent: "shopctl/" + version(), HTTP: rest.NewHTTP(),
+		Server: server, Agent: "shopctl/" + version.Get(), HTTP: rest.NewHTTP(),
 		Timeout: c.timeout, Notice: c.notice, Pause: c.pause,
 	}
 	c.tokens = &signin.Session{File: signin.File{Path: path}, Client: c.shop, Now: time.Now}
@@ -185,26 +185,8 @@ func (c *cli) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "print the version", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			fmt.Fprintln(c.Stdout, "shopctl", version())
+			fmt.Fprintln(c.Stdout, "shopctl", version.Get())
 			return nil
 		},
 	}
-}
-
-// version is that of the module or else of the commit that the program was
-// built from.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	if v := info.Main.Version; v != "" && v != "(devel)" {
-		return v
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			return s.Value
-		}
-	}
-	return "devel"
 }

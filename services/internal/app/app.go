@@ -26,6 +26,7 @@ import (
 	"google.golang.org/grpc/grpclog"
 
 	"github.com/meshmart/meshmart/services/internal/policy"
+	"github.com/meshmart/meshmart/services/internal/version"
 )
 
 // Service is one service as the runtime sees it.
@@ -71,7 +72,7 @@ func Main(svc Service) {
 func MainFunc(name string, usage func(io.Writer), run func(context.Context) error) {
 	flags := flag.NewFlagSet(name, flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	version := flags.Bool("version", false, "print the version and exit")
+	show := flags.Bool("version", false, "print the version and exit")
 	err := flags.Parse(os.Args[1:])
 	if errors.Is(err, flag.ErrHelp) {
 		usage(os.Stdout)
@@ -84,8 +85,8 @@ func MainFunc(name string, usage func(io.Writer), run func(context.Context) erro
 		fmt.Fprintf(os.Stderr, "%s: %v; see %s -help\n", name, err, name)
 		os.Exit(2)
 	}
-	if *version {
-		fmt.Println(name, Version())
+	if *show {
+		fmt.Println(name, version.Get())
 		return
 	}
 	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, jsonLines{newLog(os.Stderr, name, slog.LevelInfo)}))

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc/reflection"
+
+	"github.com/meshmart/meshmart/services/internal/version"
 )
 
 // serve opens the listeners, serves until ctx is done or one of them fails, and
@@ -65,7 +67,7 @@ func (e *Env) listen() (grpcs, https []net.Listener, err error) {
 			return grpcs, nil, fmt.Errorf("GRPC_ADDR: %w", err)
 		}
 		grpcs = append(grpcs, l)
-		e.Log.Info("serving gRPC", "addr", l.Addr().String(), "version", Version())
+		e.Log.Info("serving gRPC", "addr", l.Addr().String(), "version", version.Get())
 	}
 	for _, s := range e.https {
 		l, err := net.Listen("tcp", s.Addr)
@@ -73,7 +75,7 @@ func (e *Env) listen() (grpcs, https []net.Listener, err error) {
 			return grpcs, https, fmt.Errorf("listen for HTTP: %w", err)
 		}
 		https = append(https, l)
-		e.Log.Info("serving HTTP", "addr", l.Addr().String(), "version", Version())
+		e.Log.Info("serving HTTP", "addr", l.Addr().String(), "version", version.Get())
 		if e.opt.HTTP != nil {
 			e.opt.HTTP(l.Addr())
 		}

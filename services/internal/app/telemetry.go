@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -14,6 +13,8 @@ import (
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+
+	"github.com/meshmart/meshmart/services/internal/version"
 )
 
 // telemetry is where a service's traces and metrics go. Its providers are
@@ -28,7 +29,7 @@ func newTelemetry(ctx context.Context, name string, cfg *config, opt Options) (*
 	res := resource.NewSchemaless(
 		attribute.String("service.name", name),
 		attribute.String("service.namespace", "meshmart"),
-		attribute.String("service.version", Version()),
+		attribute.String("service.version", version.Get()),
 	)
 	topts := []sdktrace.TracerProviderOption{
 		sdktrace.WithResource(res),
@@ -69,20 +70,3 @@ func (t *telemetry) close() error {
 type shared struct{ sdktrace.SpanProcessor }
 
 func (shared) Shutdown(context.Context) error { return nil }
-
-// Version is the version of the program: its module's, or its commit.
-func Version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	if v := info.Main.Version; v != "" && v != "(devel)" {
-		return v
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			return s.Value
-		}
-	}
-	return "devel"
-}

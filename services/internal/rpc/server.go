@@ -12,7 +12,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"buf.build/go/protovalidate"
 	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/propagation"
@@ -255,5 +254,5 @@ func validate(m any) error {
 	if !ok {
 		return nil
 	}
-	return violations(protovalidate.Validate(msg))
+	return Validate(msg)
 }

@@ -2,11 +2,9 @@ package rest
 
 import (
 	"fmt"
-	"net/http"
 	"net/url"
 	"strings"
 
-	"google.golang.org/genproto/googleapis/api/annotations"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -31,23 +29,11 @@ func routeOf(method string) (*route, error) {
 	if !ok || err != nil {
 		return nil, fmt.Errorf("%s has no contract: %w", method, err)
 	}
-	rule, _ := proto.GetExtension(d.Options(), annotations.E_Http).(*annotations.HttpRule)
-	r := &route{Policy: p, body: rule.GetBody(), response: rule.GetResponseBody()}
-	switch pattern := rule.GetPattern().(type) {
-	case *annotations.HttpRule_Get:
-		r.verb, r.path = http.MethodGet, pattern.Get
-	case *annotations.HttpRule_Put:
-		r.verb, r.path = http.MethodPut, pattern.Put
-	case *annotations.HttpRule_Post:
-		r.verb, r.path = http.MethodPost, pattern.Post
-	case *annotations.HttpRule_Patch:
-		r.verb, r.path = http.MethodPatch, pattern.Patch
-	case *annotations.HttpRule_Delete:
-		r.verb, r.path = http.MethodDelete, pattern.Delete
-	default:
+	binding, ok := policy.HTTP(d.(protoreflect.MethodDescriptor))
+	if !ok || binding.Verb == "" {
 		return nil, fmt.Errorf("%s has no HTTP route", method)
 	}
-	return r, nil
+	return &route{Policy: p, verb: binding.Verb, path: binding.Path, body: binding.Body, response: binding.ResponseBody}, nil
 }
 
 // encode returns the path and query, and the body, nil for none, that stand for
