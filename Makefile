@@ -1,7 +1,7 @@
 # `make` or `make help` lists what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check generate clean
+.PHONY: help run build test fuzz check generate clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 12
@@ -20,6 +20,14 @@ build: ## all programs, into bin/
 
 test: ## every test
 	@tests/run
+
+FUZZTIME ?= 1m
+fuzz: ## every fuzz target, FUZZTIME each: make fuzz FUZZTIME=10m
+	@tests/fuzz -time $(FUZZTIME)
+
+chaos: ## sell while everything breaks: make chaos ARGS="-orders 10000" (ARGS=-help)
+	@tests/prepare
+	@go run ./tests/chaos $(ARGS)
 
 check: ## what CI checks besides the tests: format, vet, staticcheck, contracts
 	@.ci/check

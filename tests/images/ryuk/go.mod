@@ -1,0 +1,3 @@
+module github.com/meshmart/meshmart/tests/images/ryuk
+
+go 1.26

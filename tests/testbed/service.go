@@ -1,0 +1,63 @@
+package testbed
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"strings"
+
+	"github.com/testcontainers/testcontainers-go"
+	"github.com/testcontainers/testcontainers-go/network"
+)
+
+// Add runs one more replica of a service and does not wait for it to be ready.
+func (b *Bed) Add(ctx context.Context, name string) (*Container, error) {
+	c := &Container{Name: fmt.Sprintf("%s-%d", name, len(b.services[name])+1), bed: b, alias: name}
+	run, err := testcontainers.Run(ctx, b.image,
+		testcontainers.WithEntrypoint("/bin/"+name),
+		testcontainers.WithEnv(b.environ(name)),
+		testcontainers.WithExposedPorts(exposed(name)...),
+		network.WithNetwork([]string{name, c.Name}, b.network),
+	)
+	if run != nil {
+		c.running = run
+		b.services[name] = append(b.services[name], c)
+	}
+	return c, c.did("run", err)
+}
+
+func exposed(name string) []string {
+	if name == "gateway" {
+		return []string{portHTTP, portOps}
+	}
+	return []string{portGRPC, portOps}
+}
+
+func (b *Bed) environ(name string) map[string]string {
+	e := map[string]string{
+		"GRPC_ADDR": ":9090", "METRICS_ADDR": ":9100", "HTTP_ADDR": ":8080", "DATA_DIR": "/data",
+		"NATS_URL": b.brokerURL(), "NATS_REPLICAS": fmt.Sprint(b.opt.Brokers),
+		// Only the shop's own containers are on this network.
+		"TRUST_NETWORK": "true",
+		"ADMIN_EMAIL":   AdminEmail, "ADMIN_PASSWORD": AdminPassword,
+		"CATALOG_FILE": "builtin", "SIMULATOR_LATENCY": "1ms",
+		"DATABASE_MAX_CONNS": "8",
+	}
+	if b.opt.Engine == Postgres {
+		e["DATABASE_URL"] = b.databaseURL(name)
+	}
+	for _, peer := range Services {
+		e[strings.ToUpper(peer)+"_ADDR"] = "dns:///" + b.way(peer, peer+":9090")
+	}
+	maps.Copy(e, b.opt.Environ)
+	return e
+}
+
+// way is the address at which a service finds a target: its own, or that of the
+// proxy before it.
+func (b *Bed) way(target, addr string) string {
+	if b.opt.Proxied {
+		return fmt.Sprintf("toxiproxy:%d", proxyPorts[target])
+	}
+	return addr
+}
