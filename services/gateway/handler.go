@@ -124,6 +124,7 @@ func (a *api) serve(w http.ResponseWriter, r *http.Request, rt *route, params ma
 		return err
 	}
 	r.Method = rt.method
+	r.Header.Del("Content-Type") // it was checked, and of one that means nothing grpc-gateway would complain to stderr
 	a.mux.ServeHTTP(w, r)
 	return nil
 }

@@ -100,6 +100,7 @@ func (l *lines) send(body io.Reader) {
 			l.bad = err
 			if !l.route.rpc.IsStreamingServer() {
 				l.cancel(err)
+				return // an end would overtake it, and be answered
 			}
 		}
 		_ = l.stream.CloseSend() // never fails
@@ -201,6 +202,8 @@ func (l *lines) finish(err error) error {
 		return nil
 	case err == nil || !l.begun:
 		return err
+	case !l.route.rpc.IsStreamingServer(): // it was answered before its end, and that stands
+		return nil
 	}
 	st := visible(err)
 	note(l.stream.Context(), st, err)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc"
 
 	orderpb "github.com/meshmart/meshmart/proto/order/v1"
 	productpb "github.com/meshmart/meshmart/proto/product/v1"
@@ -197,6 +198,33 @@ func TestBadMessageOfAStreamIsRefusedByName(t *testing.T) {
 		r := s.do("POST", "/v1/products:import", tt.body, "Content-Type: application/json")
 		if r.StatusCode != tt.code || strings.Join(r.fields(), " ") != tt.field || !strings.Contains(r.status.Message, tt.text) {
 			t.Errorf("%.40q: got %d %s", tt.body, r.StatusCode, r.body)
+		}
+	}
+}
+
+// half is a stream to a service that only says whether it was ended.
+type half struct {
+	grpc.ClientStream
+	ended bool
+}
+
+func (h *half) SendMsg(any) error { return nil }
+func (h *half) CloseSend() error  { h.ended = true; return nil }
+
+// The end of a stream that is given up must not reach the service, which would
+// count what came before for everything.
+func TestBadMessageOfAStreamIsNeverItsEnd(t *testing.T) {
+	routes, err := newRoutes(contracts())
+	if err != nil {
+		t.Fatal(err)
+	}
+	rt, _, _ := routes.find("POST", "/v1/products:import")
+	for body, want := range map[string]bool{`{} {}`: true, `{} null`: false, `{} {`: false} {
+		stream, given := &half{}, error(nil)
+		l := &lines{api: &api{maxBody: 100}, route: rt, stream: stream, cancel: func(err error) { given = err }, sent: make(chan struct{})}
+		l.send(strings.NewReader(body))
+		if stream.ended != want || (given == nil) != want || (l.bad == nil) != want {
+			t.Errorf("%s: ended %v, given up with %v", body, stream.ended, given)
 		}
 	}
 }

@@ -75,7 +75,9 @@ func (rs routes) find(method, path string) (rt *route, params map[string]string,
 	verb := ""
 	if last := parts[len(parts)-1]; strings.Contains(last, ":") {
 		i := strings.LastIndexByte(last, ':')
-		parts[len(parts)-1], verb = last[:i], last[i+1:]
+		if parts[len(parts)-1], verb = last[:i], last[i+1:]; verb == "" {
+			return nil, nil, nil // "/v1/orders:" is not "/v1/orders"
+		}
 	}
 	for _, r := range rs {
 		if r.verb != verb || len(r.segments) != len(parts) {

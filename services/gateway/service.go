@@ -9,6 +9,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -112,6 +113,7 @@ func newHandler(env *app.Env, cfg *config, opt Options) (http.Handler, error) {
 	mux.Handle("/v1/", a)
 	mux.Handle("/.well-known/jwks.json", only(http.HandlerFunc(a.serveKeys)))
 	mux.Handle("/console/traces/{trace_id}", only(&traces{reader: opt.Traces, jaeger: cfg.JaegerURL}))
+	mux.Handle("/console/status", only(&conditions{env: env, services: New().Calls, conns: a.conns}))
 	mux.Handle("/metrics", only(env.MetricsHandler()))
 	mux.Handle("/healthz", only(http.HandlerFunc(serveHealthy)))
 	mux.Handle("/readyz", only(serveReady(env, opt.Ready)))
@@ -147,12 +149,14 @@ func newAPI(env *app.Env, cfg *config) (*api, error) {
 // serveReady answers for the gateway and for whatever else is in its process.
 func serveReady(env *app.Env, others func() error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if others != nil {
-			if err := others(); err != nil {
-				http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
-				return
-			}
+		if others == nil {
+			env.ServeReady(w, r)
+			return
 		}
-		env.ServeReady(w, r)
+		reason, detail := others(), []string{"[+]shop ok"}
+		if reason != nil {
+			detail[0] = "[-]shop: " + reason.Error()
+		}
+		app.ServeReady(w, r, cmp.Or(reason, env.Ready()), append(detail, env.Detail()...))
 	})
 }

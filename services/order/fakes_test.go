@@ -35,6 +35,7 @@ type world struct {
 	overlaps  int               // calls for an order that had one under way
 	announced map[string][]State
 
+	down    string // the service that is known to be out; "" for none
 	soldOut bool
 	decline string // the reason; "" for none
 	// at is called with the name of each call before it takes effect, and with
@@ -79,6 +80,9 @@ func (w *world) call(ctx context.Context, name, id string, effect func() error) 
 }
 
 func (w *world) Products(_ context.Context, ids []string) ([]Product, error) {
+	w.mu.Lock()
+	w.calls["products"]++
+	w.mu.Unlock()
 	var ps []Product
 	for i, id := range ids {
 		ps = append(ps, Product{ID: id, SKU: fmt.Sprint("sku-", i), Name: "Mug", Price: money.Amount{Currency: "EUR", Micros: 2_500_000}})
@@ -157,10 +161,32 @@ func (w *world) failing(fail func(name string) bool) {
 	}
 }
 
+func (w *world) out(service string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.down == service
+}
+
+func (w *world) setDown(service string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.down = service
+}
+
+// called returns how many calls there were.
+func (w *world) called() (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, c := range w.calls {
+		n += c
+	}
+	return n
+}
+
 // replica returns an order service in this world, on the database.
 func (w *world) replica(d *db.DB) *Orders {
 	return &Orders{
-		store: &store{d}, catalog: w, stock: w, payments: w, hub: newHub(), clock: time.Now,
+		store: &store{d}, catalog: w, stock: w, payments: w, out: w.out, hub: newHub(), clock: time.Now,
 		announce: func(_ context.Context, tx *store, o Order) error {
 			tx.afterCommit(func() {
 				w.mu.Lock()

@@ -110,6 +110,8 @@ type Orders struct {
 	catalog  catalog
 	stock    stock
 	payments payments
+	// out reports whether a service is known to be out.
+	out func(service string) bool
 	// announce writes the event of the order's state to the outbox, in tx.
 	announce func(ctx context.Context, tx *store, o Order) error
 	hub      *hub

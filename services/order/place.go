@@ -35,6 +35,9 @@ func (s *Orders) Place(ctx context.Context, r Request) (Order, error) {
 	if !errors.Is(err, errUnknown) {
 		return o, err
 	}
+	if err := s.accepting(); err != nil {
+		return Order{}, err
+	}
 	o, err = s.draft(ctx, r)
 	if err != nil {
 		return Order{}, err
@@ -50,6 +53,23 @@ func (s *Orders) Place(ctx context.Context, r Request) (Order, error) {
 	}
 	s.start(ctx, o)
 	return s.await(ctx, o, woken, func(o Order) bool { return o.State != Pending }), nil
+}
+
+// tryAgain is when who was refused for an outage may come again.
+const tryAgain = time.Second
+
+// accepting returns UNAVAILABLE while a service that every order needs is known
+// to be out: an order would only wait for it. Orders taken in before do wait.
+func (s *Orders) accepting() error {
+	switch {
+	case s.out("product"):
+		return fault.Out("CATALOG_UNAVAILABLE", tryAgain, "prices can't be looked up at the moment, so no order was placed; please try again in a little while")
+	case s.out("inventory"):
+		return fault.Out("INVENTORY_UNAVAILABLE", tryAgain, "the stock can't be checked at the moment, so no order was placed; please try again in a little while")
+	case s.out("payment"):
+		return fault.Out("PAYMENT_UNAVAILABLE", tryAgain, "payments can't be made at the moment, so no order was placed and nothing was charged; please try again in a little while")
+	}
+	return nil
 }
 
 // placed returns the order that the request made when it came before, decided

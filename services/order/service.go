@@ -57,6 +57,7 @@ func start(ctx context.Context, env *app.Env, cfg *config) error {
 	orders := &Orders{
 		store:        &store{d},
 		announce:     announcer(outbox),
+		out:          env.Out,
 		hub:          newHub(),
 		clock:        env.Clock,
 		log:          env.Log,

@@ -47,7 +47,7 @@ func (s *store) claim(ctx context.Context, now time.Time, lease time.Duration, l
 	return orders, s.fillItems(ctx, orders)
 }
 
-func scanOrders(rows *sql.Rows) ([]Order, error) {
+func scanOrders(rows *db.Rows) ([]Order, error) {
 	defer rows.Close()
 	var orders []Order
 	for rows.Next() {

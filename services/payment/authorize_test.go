@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -224,6 +225,8 @@ func TestProcessorRefusesAnAuthorizationAfterItsVoid(t *testing.T) {
 
 func TestProcessorThatIsOutIsUnavailableBeforeAnythingIsWritten(t *testing.T) {
 	each(t, func(t *testing.T, b *bench) {
+		stopped := time.Now()
+		b.breakerClock = func() time.Time { return stopped } // it stays open
 		if _, err := b.Authorize(t.Context(), request("paid")); err != nil {
 			t.Fatal(err)
 		}

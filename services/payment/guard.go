@@ -3,13 +3,10 @@ package payment
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"time"
 
-	"github.com/sony/gobreaker/v2"
 	"go.opentelemetry.io/otel/attribute"
 	otelcodes "go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/meshmart/meshmart/services/internal/breaker"
@@ -17,9 +14,6 @@ import (
 )
 
 const scope = "github.com/meshmart/meshmart/services/payment"
-
-// breakerOpen is how long the processor is left alone before it is tried again.
-const breakerOpen = 2 * time.Second
 
 // guard is a Processor that bounds and traces each call of another one and, by
 // a circuit breaker, leaves it alone while it is out. A decline is an answer;
@@ -33,21 +27,17 @@ type guard struct {
 
 type guardConfig struct {
 	timeout time.Duration
-	log     *slog.Logger
 	traces  trace.TracerProvider
-	meters  metric.MeterProvider
+	breaker func(breaker.Config) *breaker.Breaker
 }
 
 func newGuard(next Processor, cfg guardConfig) *guard {
 	return &guard{
 		next: next, timeout: cfg.timeout, tracer: cfg.traces.Tracer(scope),
-		breaker: breaker.New(breaker.Config{
+		breaker: cfg.breaker(breaker.Config{
 			Target:    "processor",
-			Open:      breakerOpen,
 			Outage:    func(err error) bool { return !errors.As(err, new(*Decline)) },
 			Abandoned: func(err error) bool { return errors.Is(err, context.Canceled) },
-			Log:       cfg.log,
-			Meters:    cfg.meters,
 		}),
 	}
 }
@@ -55,7 +45,7 @@ func newGuard(next Processor, cfg guardConfig) *guard {
 // ready returns UNAVAILABLE while the processor is known to be out. It is asked
 // before anything is written.
 func (g *guard) ready() error {
-	if g.breaker.State() == gobreaker.StateOpen {
+	if g.breaker.State() == breaker.Open {
 		return fault.Unavailable(time.Second, "the payment processor is not available; try again later")
 	}
 	return nil
@@ -97,12 +87,10 @@ func (g *guard) call(ctx context.Context, name, key string, fn func(context.Cont
 	return ref, err
 }
 
-func (g *guard) guarded(ctx context.Context, fn func(context.Context) (string, error)) (string, error) {
-	done, err := g.breaker.Allow()
-	if err != nil {
-		return "", err
-	}
-	ref, err := fn(ctx)
-	done(err)
+func (g *guard) guarded(ctx context.Context, fn func(context.Context) (string, error)) (ref string, err error) {
+	err = g.breaker.Do(func() (err error) {
+		ref, err = fn(ctx)
+		return err
+	})
 	return ref, err
 }

@@ -15,6 +15,7 @@ import (
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/meshmart/meshmart/services/internal/app/apptest"
+	"github.com/meshmart/meshmart/services/internal/breaker"
 	"github.com/meshmart/meshmart/services/internal/db"
 	"github.com/meshmart/meshmart/services/internal/db/dbtest"
 	"github.com/meshmart/meshmart/services/internal/events"
@@ -99,6 +100,8 @@ type bench struct {
 	shaky  *shaky
 	book   *book
 	worker *worker
+
+	breakerClock func() time.Time
 }
 
 func newBench(t *testing.T, d *db.DB) *bench {
@@ -109,12 +112,16 @@ func newBench(t *testing.T, d *db.DB) *bench {
 	}
 	t.Cleanup(func() { bus.Close() })
 	log := slog.New(slog.DiscardHandler)
-	b := &bench{book: &book{d}, worker: newWorker()}
+	b := &bench{book: &book{d}, worker: newWorker(), breakerClock: time.Now}
 	b.shaky = &shaky{Processor: newSimulator(b.book, &config{}, time.Now)}
 	b.Payments = &Payments{
 		store: &store{d}, events: &announcer{events.NewOutbox(d, bus)}, log: log, clock: time.Now,
 		processor: newGuard(b.shaky, guardConfig{
-			timeout: 3 * time.Second, log: log, traces: tracenoop.NewTracerProvider(), meters: noop.NewMeterProvider(),
+			timeout: 3 * time.Second, traces: tracenoop.NewTracerProvider(),
+			breaker: func(cfg breaker.Config) *breaker.Breaker {
+				cfg.Log, cfg.Meters, cfg.Clock = log, noop.NewMeterProvider(), func() time.Time { return b.breakerClock() }
+				return breaker.New(cfg)
+			},
 		}),
 		lease: 4 * time.Second,
 		wake:  b.worker.wake,

@@ -87,7 +87,7 @@ func start(env *app.Env, database *db.DB, cfg *config, processor Processor) erro
 		store:  &store{database},
 		events: &announcer{outbox},
 		processor: newGuard(processor, guardConfig{
-			timeout: cfg.Timeout, log: env.Log, traces: env.Traces, meters: env.Meters,
+			timeout: cfg.Timeout, traces: env.Traces, breaker: env.Breaker,
 		}),
 		log:   env.Log,
 		clock: env.Clock,

@@ -204,6 +204,10 @@ func TestConsole(t *testing.T) {
 			b.quiet()
 		})
 	}
+	t.Run("an outage is shown", func(t *testing.T) {
+		m := open(t, t.TempDir(), map[string]string{"SIMULATOR_FAILURE_RATE": "1"})
+		newTab(t, browser, m.base, 390, 844, "light").testOutage(m)
+	})
 	t.Run("changes are shown as they happen, as text", func(t *testing.T) {
 		b := newTab(t, browser, m.base, 1280, 900, "dark")
 		b.testLive(m.in(t))
@@ -217,6 +221,10 @@ func (b *tab) testCatalog() {
 	all := b.count("product", "")
 	if all < 60 || b.text("found", "") != fmt.Sprint(all, " products") {
 		b.t.Errorf("%d products, found %q", all, b.text("found", ""))
+	}
+	b.wait(fmt.Sprintf("document.querySelectorAll(%q).length == 7", sel("service", `[data-state="up"]`)))
+	if n := b.count("breaker", ""); n != 0 {
+		b.t.Errorf("%d circuit breakers are shown open", n)
 	}
 	b.look("catalog")
 	b.click("category-kitchen", "")
@@ -323,6 +331,37 @@ func (b *tab) testDocs(base string) {
 	b.click("operation", greet+` [data-testid="send"]`)
 	b.wait(fmt.Sprintf("document.querySelector(%q).textContent.includes('Hello, Ada!')", sel("operation", greet+" pre[tabindex]")))
 	b.look("docs")
+}
+
+// testOutage orders until the payments are known to be out.
+func (b *tab) testOutage(m *market) {
+	b.t.Helper()
+	token, product := m.customer(), m.product(5)
+	done := make(chan struct{})
+	defer func() { <-done }()
+	ctx, stop := context.WithCancel(b.ctx)
+	defer stop()
+	go func() { // they wait for the payment, whose processor fails each call
+		defer close(done)
+		for ctx.Err() == nil {
+			m.orderFor(token, orderOf(product, 1, "tok_visa"), 500*time.Millisecond)
+		}
+	}()
+	b.wait(fmt.Sprintf("document.querySelector(%q)", sel("breaker", `[data-breaker="order/payment"]`)))
+	b.look("outage")
+	refused := fmt.Sprintf("document.querySelector(%q)?.textContent.startsWith('Payments can')", sel("checkout-error", ""))
+	for first := true; !eval[bool](b, "Boolean("+refused+")"); first = false {
+		b.click("nav-shop", "") // the order was a probe, and waits
+		b.click("add", ":enabled")
+		b.click("cart-button", "")
+		b.visible("place-order", "")
+		b.click("place-order", "")
+		if first {
+			b.click("guest", "")
+		}
+		b.wait(refused + " || location.hash.startsWith('#/orders/')")
+	}
+	b.look("refused-for-an-outage")
 }
 
 func (b *tab) testLive(m *market) {

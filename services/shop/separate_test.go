@@ -43,6 +43,8 @@ func TestSeparateProcesses(t *testing.T) {
 type column struct {
 	*market
 	addrs map[string]string // of the services, by their names
+	ops   map[string]string // where they serve /metrics and /readyz
+	start map[string]func() // starts a service again after kill
 	kill  map[string]func() // ends a service with SIGKILL
 }
 
@@ -57,12 +59,15 @@ func startColumn(t *testing.T, broker string, databases map[string]string) *colu
 	gateway := freeAddr(t)
 	log := &logBuffer{}
 	dir := t.TempDir()
-	c := &column{addrs: addrs, kill: map[string]func(){}}
+	c := &column{addrs: addrs, ops: map[string]string{}, start: map[string]func(){}, kill: map[string]func(){}}
 	for name, addr := range addrs {
-		c.kill[name] = startService(t, name, dir, log, addrs, map[string]string{
-			"GRPC_ADDR": addr, "NATS_URL": "nats://" + broker,
+		c.ops[name] = freeAddr(t)
+		environ := map[string]string{
+			"GRPC_ADDR": addr, "METRICS_ADDR": c.ops[name], "NATS_URL": "nats://" + broker,
 			"DATABASE_URL": databases[strings.ToUpper(name)+"_DATABASE_URL"],
-		})
+		}
+		c.start[name] = func() { c.kill[name] = startService(t, name, dir, log, addrs, environ) }
+		c.start[name]()
 	}
 	startService(t, "gateway", dir, log, addrs, map[string]string{"HTTP_ADDR": gateway})
 	c.market = &market{t: t, base: "http://" + gateway, spans: tracetest.NewInMemoryExporter(), log: log, http: &http.Client{Timeout: 20 * time.Second}}
@@ -70,7 +75,7 @@ func startColumn(t *testing.T, broker string, databases map[string]string) *colu
 }
 
 // waitForServices waits until each takes calls: earlier ones would open circuit
-// breakers, for some seconds.
+// breakers, for a moment.
 func (c *column) waitForServices() {
 	c.t.Helper()
 	for name, addr := range c.addrs {

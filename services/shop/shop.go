@@ -25,6 +25,7 @@ import (
 	"github.com/meshmart/meshmart/services/greeter"
 	"github.com/meshmart/meshmart/services/internal/app"
 	"github.com/meshmart/meshmart/services/internal/events/embedded"
+	"github.com/meshmart/meshmart/services/internal/faultpoint"
 	"github.com/meshmart/meshmart/services/inventory"
 	"github.com/meshmart/meshmart/services/order"
 	"github.com/meshmart/meshmart/services/payment"
@@ -57,6 +58,7 @@ type Options struct {
 	Log     io.Writer              // nil: standard error
 	Spans   sdktrace.SpanProcessor // also gets every span; nil: none
 	Ready   func(http net.Addr)    // called once, when every service is ready, with the gateway's address
+	Point   faultpoint.Hook        // for tests: told of each point as "order: before commit of ..."
 }
 
 // defaults is what the services get unless the environment says otherwise.
@@ -75,7 +77,7 @@ func Run(ctx context.Context, opt Options) (err error) {
 		environ = app.Environ()
 	}
 	traces := NewTraces()
-	shared := app.Options{Network: &app.Memory{}, Metrics: app.NewMetrics(), Log: opt.Log, Spans: traces}
+	shared := app.Options{Network: &app.Memory{}, Metrics: app.NewMetrics(), Log: opt.Log, Spans: traces, Point: opt.Point}
 	if opt.Spans != nil {
 		shared.Spans = both{traces, opt.Spans}
 	}

@@ -68,7 +68,7 @@ func (l *logBuffer) String() string {
 }
 
 // open starts a shop with its state in dir and returns once it is ready.
-func open(t *testing.T, dir string, more map[string]string) *market {
+func open(t *testing.T, dir string, more map[string]string, with ...func(*Options)) *market {
 	t.Helper()
 	m := &market{t: t, spans: tracetest.NewInMemoryExporter(), log: &logBuffer{}, http: &http.Client{Timeout: 30 * time.Second}}
 	environ := testEnviron(dir)
@@ -78,12 +78,14 @@ func open(t *testing.T, dir string, more map[string]string) *market {
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, done := make(chan net.Addr, 1), make(chan error, 1)
 	start := time.Now()
-	go func() {
-		done <- Run(ctx, Options{
-			Environ: environ, Log: m.log, Ready: func(a net.Addr) { ready <- a },
-			Spans: sdktrace.NewSimpleSpanProcessor(m.spans),
-		})
-	}()
+	opt := Options{
+		Environ: environ, Log: m.log, Ready: func(a net.Addr) { ready <- a },
+		Spans: sdktrace.NewSimpleSpanProcessor(m.spans),
+	}
+	for _, w := range with {
+		w(&opt)
+	}
+	go func() { done <- Run(ctx, opt) }()
 	m.stop = sync.OnceFunc(func() {
 		cancel()
 		m.http.CloseIdleConnections()

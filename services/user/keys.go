@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/meshmart/meshmart/services/internal/auth"
+	"github.com/meshmart/meshmart/services/internal/effect"
 	"github.com/meshmart/meshmart/services/internal/fault"
 )
 
@@ -111,7 +112,8 @@ func (k *keyring) current(ctx context.Context) (*ring, error) {
 	if r != nil && now.Sub(r.loaded) < 5*reloadKeys {
 		return r, nil
 	}
-	err := k.reload(ctx)
+	// A secret that is made here is no effect of the call that happens to wait for it.
+	err := k.reload(effect.Track(ctx))
 	switch {
 	case err == nil:
 		return k.ring.Load(), nil

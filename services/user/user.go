@@ -175,22 +175,32 @@ func (c change) check() (change, error) {
 	return c, nil
 }
 
-// update changes an account and returns it as it is then.
-func (a *accounts) update(ctx context.Context, key idem.Key, id string, c change) (User, error) {
-	_, err := once(ctx, a.store, key, func(tx *store) (string, error) {
-		if c.email == nil && c.name == nil {
-			return id, tx.matches(ctx, id, c.version)
+// update changes an account and returns it as it is then. It is read in the same
+// transaction: once the change lasts there is nothing left that could fail.
+func (a *accounts) update(ctx context.Context, key idem.Key, id string, c change) (u User, err error) {
+	err = a.store.inTx(ctx, func(tx *store) error {
+		_, err := once(ctx, tx, key, func(tx *store) (string, error) { return id, a.change(ctx, tx, id, c) })
+		if err != nil {
+			return err
 		}
-		now := a.now()
-		if err := tx.changeUser(ctx, id, c, now); err != nil {
-			return "", err
-		}
-		return id, a.news.updated(ctx, tx, id, now)
+		u, err = tx.user(ctx, id)
+		return err
 	})
 	if err != nil {
 		return User{}, err
 	}
-	return a.store.user(ctx, id)
+	return u, nil
+}
+
+func (a *accounts) change(ctx context.Context, tx *store, id string, c change) error {
+	if c.email == nil && c.name == nil {
+		return tx.matches(ctx, id, c.version)
+	}
+	now := a.now()
+	if err := tx.changeUser(ctx, id, c, now); err != nil {
+		return err
+	}
+	return a.news.updated(ctx, tx, id, now)
 }
 
 // remove closes an account: what is personal is wiped, its sessions end, and

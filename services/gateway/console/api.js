@@ -21,6 +21,12 @@ export class Failure extends Error {
   get passing() {
     return this.status === 0 || [429, 502, 503, 504].includes(this.status);
   }
+
+  // out says that a part of the shop is known to be out: the answer comes at
+  // once, and asking again at once brings the same.
+  get out() {
+    return this.status === 503 && this.reason.endsWith('_UNAVAILABLE');
+  }
 }
 
 // session holds the tokens for as long as the tab is open.
@@ -94,7 +100,7 @@ async function retried(fn, attempts = 4) {
     try {
       return await fn();
     } catch (e) {
-      if (!e.passing || n === attempts) throw e;
+      if (!e.passing || e.out || n === attempts) throw e;
       await sleep(Math.max(e.retryAfter * 1000, 250 * 2 ** n));
     }
   }

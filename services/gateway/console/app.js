@@ -3,6 +3,7 @@ import { signedIn, startAccount } from './account.js';
 import { startCart } from './cart.js';
 import { showCatalog } from './catalog.js';
 import { el, $ } from './dom.js';
+import { startHealth } from './health.js';
 import { showOrder, showOrders } from './orders.js';
 
 let leave = new AbortController();
@@ -36,5 +37,6 @@ async function show() {
 
 startAccount();
 startCart();
+startHealth();
 addEventListener('hashchange', show);
 show();

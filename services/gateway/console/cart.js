@@ -131,7 +131,7 @@ async function checkout(e) {
   } catch (err) {
     if (!(err instanceof Failure)) throw err;
     if (!err.passing) sessionStorage.removeItem('attempt');
-    problem = err.passing ? `${err.message} Press again: the order is placed once only.` : explain(err);
+    problem = err.passing && !err.out ? `${err.message} Press again: the order is placed once only.` : explain(err);
   } finally {
     busy = false;
     draw();
@@ -140,5 +140,6 @@ async function checkout(e) {
 
 function explain(err) {
   if (err.status === 401) return 'Your session has ended. Sign in and press again.';
+  if (err.out) return `${err.message.replace(/^./, (x) => x.toUpperCase())}. Your cart is kept.`;
   return err.message;
 }

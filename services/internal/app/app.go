@@ -24,7 +24,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"google.golang.org/grpc/grpclog"
+	resolver "google.golang.org/grpc/resolver/dns"
 
+	"github.com/meshmart/meshmart/services/internal/faultpoint"
 	"github.com/meshmart/meshmart/services/internal/policy"
 	"github.com/meshmart/meshmart/services/internal/version"
 )
@@ -58,6 +60,7 @@ type Options struct {
 	Status  func(error)                // told whenever readiness may have changed, and why it is not ready; nil: nobody
 	HTTP    func(net.Addr)             // told where each ServeHTTP listens; nil: nobody
 	Clock   func() time.Time           // nil: time.Now
+	Point   faultpoint.Hook            // for tests: told of each point as "order: before commit of ..."
 }
 
 // Main runs one service, configured from the environment, until SIGINT or
@@ -90,6 +93,7 @@ func MainFunc(name string, usage func(io.Writer), run func(context.Context) erro
 		return
 	}
 	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, jsonLines{newLog(os.Stderr, name, slog.LevelInfo)}))
+	resolver.SetMinResolutionInterval(resolveEvery / 2)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	if err := run(ctx); err != nil {
@@ -101,6 +105,7 @@ func MainFunc(name string, usage func(io.Writer), run func(context.Context) erro
 // Run runs one service until ctx is done, then lets its calls finish.
 func Run(ctx context.Context, svc Service, opt Options) (err error) {
 	opt = opt.withDefaults()
+	opt.Point = opt.Point.Named(svc.Name)
 	cfg, err := load(svc, opt.Environ)
 	if err != nil {
 		return err

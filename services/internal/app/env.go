@@ -18,6 +18,7 @@ import (
 	meshpb "github.com/meshmart/meshmart/proto/mesh/v1"
 	userpb "github.com/meshmart/meshmart/proto/user/v1"
 	"github.com/meshmart/meshmart/services/internal/auth"
+	"github.com/meshmart/meshmart/services/internal/breaker"
 	"github.com/meshmart/meshmart/services/internal/db"
 	"github.com/meshmart/meshmart/services/internal/events"
 	"github.com/meshmart/meshmart/services/internal/idem"
@@ -57,7 +58,7 @@ func newEnv(ctx context.Context, svc Service, cfg *config, opt Options) (*Env, e
 	log := newLog(opt.Log, svc.Name, cfg.LogLevel)
 	draining := make(chan struct{})
 	srv := rpc.NewServer(rpc.ServerConfig{Log: log, Traces: t.traces, Meters: t.meters, Clock: opt.Clock, Outage: db.IsUnavailable,
-		Insider: insider(cfg, opt.Network), Draining: draining})
+		Insider: insider(cfg, opt.Network), Draining: draining, Point: opt.Point})
 	e := &Env{
 		Name: svc.Name, Log: log, Traces: t.traces, Meters: t.meters, Server: srv.Server, Clock: opt.Clock,
 		svc: svc, cfg: cfg, opt: opt, rpc: srv,
@@ -88,6 +89,7 @@ func (e *Env) DB(ctx context.Context, schema fs.FS) (*db.DB, error) {
 		Log:       e.Log,
 		MaxConns:  e.cfg.DatabaseConns,
 		Exclusive: alone,
+		Point:     e.opt.Point,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("database: %w", err)
@@ -122,12 +124,35 @@ func (e *Env) Dial(name string) (*grpc.ClientConn, error) {
 		return nil, fmt.Errorf("dial %s: not declared in Service.Calls", name)
 	}
 	target, opts := e.opt.Network.Target(name)
-	cc, err := rpc.Dial(rpc.ClientConfig{Name: name, Target: target, Log: e.Log, Traces: e.Traces, Meters: e.Meters}, opts...)
+	cc, err := rpc.Dial(rpc.ClientConfig{Name: name, Target: target, Log: e.Log, Traces: e.Traces, Meters: e.Meters, Breaker: e.Breaker, Point: e.opt.Point}, opts...)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s at %s: %w", name, target, err)
 	}
 	e.OnClose(cc.Close)
 	return cc, nil
+}
+
+// Breaker returns a circuit breaker that logs, and whose state is in the metrics
+// and the health of the service. Dial makes one for each service that is called.
+func (e *Env) Breaker(cfg breaker.Config) *breaker.Breaker {
+	cfg.Log, cfg.Meters, cfg.Changed = e.Log, e.Meters, e.health.changed
+	b := breaker.New(cfg)
+	e.health.breaker(b)
+	return b
+}
+
+// Breakers returns the circuit breakers of the service.
+func (e *Env) Breakers() []*breaker.Breaker { return e.health.allBreakers() }
+
+// Out reports whether a target is known to be out: a circuit breaker keeps calls
+// from it.
+func (e *Env) Out(target string) bool {
+	for _, b := range e.Breakers() {
+		if b.Target() == target && b.State() == breaker.Open {
+			return true
+		}
+	}
+	return false
 }
 
 // Bus connects to the broker, once per service.
@@ -136,7 +161,7 @@ func (e *Env) Bus() (*events.Bus, error) { return e.bus() }
 func (e *Env) connect() (*events.Bus, error) {
 	b, err := events.Connect(events.Config{
 		URL: e.cfg.NATSURL, Conn: e.opt.Broker, Name: e.Name,
-		Replicas: e.cfg.NATSReplicas, Log: e.Log, Traces: e.Traces,
+		Replicas: e.cfg.NATSReplicas, Log: e.Log, Traces: e.Traces, Point: e.opt.Point,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("broker: %w", err)
@@ -167,7 +192,9 @@ func (e *Env) Outbox(d *db.DB) (*events.Outbox, error) {
 
 // Go runs fn in the background from the time the service serves. If it fails it
 // is started again after a while; its ctx ends after the last call was answered.
-func (e *Env) Go(name string, fn func(ctx context.Context) error) { e.workers.add(name, fn) }
+func (e *Env) Go(name string, fn func(ctx context.Context) error) {
+	e.workers.add(name, func(ctx context.Context) error { return fn(e.opt.Point.In(ctx, name)) })
+}
 
 // Draining is closed when the service begins to shut down: streams that stay
 // open by themselves must end then, and tell their client where to go on.

@@ -2,8 +2,11 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -11,6 +14,8 @@ import (
 	"google.golang.org/grpc"
 	grpchealth "google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/meshmart/meshmart/services/internal/breaker"
 )
 
 // How often readiness is looked at: often until the service is ready for the
@@ -26,6 +31,11 @@ const (
 // the services tell readiness.
 const Live = "live"
 
+// BreakerPrefix begins the names under which grpc.health.v1 tells the circuit
+// breakers of a service, as "breaker/payment": NOT_SERVING while one is open. A
+// target that is out does not make the service that calls it unready.
+const BreakerPrefix = "breaker/"
+
 // health keeps grpc.health.v1 and /readyz at what the checks say.
 type health struct {
 	server  *grpchealth.Server
@@ -33,18 +43,22 @@ type health struct {
 	onReady func()
 	status  func(error) // nil: nobody is told
 
-	mu     sync.Mutex
-	checks []check
-	reason error // why the service is not ready; nil when it is
+	mu       sync.Mutex
+	checks   []*check
+	breakers []*breaker.Breaker
+	reason   error // why the service is not ready; nil when it is
 }
 
 type check struct {
 	name string
 	fn   func(context.Context) error
+	err  error // of the last look
 }
 
+var errStarting = errors.New("starting")
+
 func newHealth(s *grpc.Server, opt Options) *health {
-	h := &health{server: grpchealth.NewServer(), grpc: s, onReady: opt.Ready, status: opt.Status, reason: fmt.Errorf("starting")}
+	h := &health{server: grpchealth.NewServer(), grpc: s, onReady: opt.Ready, status: opt.Status, reason: errStarting}
 	healthpb.RegisterHealthServer(s, h.server)
 	h.server.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
 	h.server.SetServingStatus(Live, healthpb.HealthCheckResponse_SERVING)
@@ -54,7 +68,29 @@ func newHealth(s *grpc.Server, opt Options) *health {
 func (h *health) check(name string, fn func(context.Context) error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.checks = append(h.checks, check{name, fn})
+	h.checks = append(h.checks, &check{name, fn, errStarting})
+}
+
+// breaker adds a breaker whose states changed is told.
+func (h *health) breaker(b *breaker.Breaker) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.breakers = append(h.breakers, b)
+}
+
+func (h *health) allBreakers() []*breaker.Breaker {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.breakers)
+}
+
+// changed implements breaker.Config.Changed.
+func (h *health) changed(target string, to breaker.State) {
+	status := healthpb.HealthCheckResponse_SERVING
+	if to == breaker.Open {
+		status = healthpb.HealthCheckResponse_NOT_SERVING
+	}
+	h.server.SetServingStatus(BreakerPrefix+target, status)
 }
 
 // watch keeps the status right until ctx is done.
@@ -82,9 +118,11 @@ func (h *health) look(ctx context.Context) bool {
 		cctx, cancel := context.WithTimeout(ctx, checkLimit)
 		err := c.fn(cctx)
 		cancel()
-		if err != nil {
+		h.mu.Lock()
+		c.err = err
+		h.mu.Unlock()
+		if err != nil && reason == nil {
 			reason = fmt.Errorf("%s: %w", c.name, err)
-			break
 		}
 	}
 	if ctx.Err() == nil {
@@ -142,11 +180,44 @@ func (e *Env) opsHandler() http.Handler {
 }
 
 // ServeReady answers 200 when the service is ready and 503 with the reason when
-// it is not.
-func (e *Env) ServeReady(w http.ResponseWriter, _ *http.Request) {
-	if err := e.Ready(); err != nil {
-		http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
+// it is not. With ?verbose it also tells each check and each circuit breaker.
+func (e *Env) ServeReady(w http.ResponseWriter, r *http.Request) {
+	ServeReady(w, r, e.Ready(), e.Detail())
+}
+
+// ServeReady answers 200, or 503 with the reason why something is not ready;
+// with ?verbose, the lines of detail come first.
+func ServeReady(w http.ResponseWriter, r *http.Request, reason error, detail []string) {
+	text := "ok"
+	if reason != nil {
+		text = "not ready: " + reason.Error()
+	}
+	if r.URL.Query().Has("verbose") {
+		text = strings.Join(append(detail, text), "\n")
+	}
+	if reason != nil {
+		http.Error(w, text, http.StatusServiceUnavailable)
 		return
 	}
-	fmt.Fprintln(w, "ok")
+	fmt.Fprintln(w, text)
+}
+
+// Detail returns a line for each check, "[+]database ok" or "[-]database: why",
+// and for each circuit breaker, "[ ]breaker payment open", which does not count.
+func (e *Env) Detail() []string { return e.health.detail() }
+
+func (h *health) detail() (lines []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, c := range h.checks {
+		if c.err != nil {
+			lines = append(lines, fmt.Sprintf("[-]%s: %v", c.name, c.err))
+		} else {
+			lines = append(lines, fmt.Sprintf("[+]%s ok", c.name))
+		}
+	}
+	for _, b := range h.breakers { // while h.mu is held: none of them asks for it
+		lines = append(lines, fmt.Sprintf("[ ]breaker %s %s", b.Target(), b.State()))
+	}
+	return lines
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"google.golang.org/grpc"
+	resolver "google.golang.org/grpc/resolver/dns"
 	"google.golang.org/grpc/test/bufconn"
 )
 
@@ -26,7 +27,7 @@ type dns struct{ environ map[string]string }
 func (dns) Listen(string) (net.Listener, error) { return nil, nil }
 
 func (n dns) Target(name string) (string, []grpc.DialOption) {
-	return cmp.Or(n.environ[peerVariable(name)], name+":9090"), nil
+	return cmp.Or(n.environ[peerVariable(name)], name+":9090"), []grpc.DialOption{grpc.WithResolvers(fresh{resolver.NewBuilder()})}
 }
 
 // Memory connects services that share a process, without any socket.

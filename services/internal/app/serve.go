@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/reflection"
@@ -28,18 +29,23 @@ func (e *Env) serve(ctx context.Context) error {
 	for _, l := range grpcs {
 		wg.Go(func() { failed <- e.Server.Serve(l) })
 	}
+	leaving := &atomic.Bool{}
 	for i, l := range https {
+		e.https[i].Handler = farewell(leaving, e.https[i].Handler)
 		wg.Go(func() { failed <- ignoreClosed(e.https[i].Serve(l)) })
 	}
 	e.workers.start()
 	checks, stopChecks := context.WithCancel(context.WithoutCancel(ctx))
-	wg.Go(func() { e.health.watch(checks) })
+	var checking sync.WaitGroup
+	checking.Go(func() { e.health.watch(checks) })
 
 	select {
 	case <-ctx.Done():
 	case err = <-failed:
 	}
 	stopChecks()
+	checking.Wait() // the last look must not say that the service is ready
+	leaving.Store(true)
 	e.drain()
 	wg.Wait()
 	e.workers.stop()
@@ -88,6 +94,18 @@ func ignoreClosed(err error) error {
 		return nil
 	}
 	return err
+}
+
+// farewell has clients leave, once the service drains, with the reply to their
+// next request. Whoever makes none until the drain ends loses an idle connection,
+// and may be about to use it.
+func farewell(leaving *atomic.Bool, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if leaving.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // drain takes the service out of the balancers' sight and lets the calls under

@@ -2,11 +2,18 @@
 // the same signs and show their state alike. A breaker stops calls to a target
 // that is out: it answers at once in place of waiting, and gives the target
 // time to come back.
+//
+// gobreaker counts the calls and judges the probes. How long a breaker stays
+// open is decided here: gobreaker knows one time for all outages, and that is
+// too long for a target that is just being started, or too short for one that
+// is down.
 package breaker
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/sony/gobreaker/v2"
@@ -14,64 +21,163 @@ import (
 	"go.opentelemetry.io/otel/metric"
 )
 
-// When a breaker opens. How long it stays open is its Config's.
+// When a breaker opens.
 const (
 	Row    = 5                // outages in a row
 	minAll = 20               // or of at least so many calls in the window
 	share  = 0.5              // this share
 	window = 10 * time.Second // counted over
-	probes = 3                // calls let through when it has been open
 )
 
-// Breaker is asked before a call, and told how it ended.
-type Breaker = gobreaker.TwoStepCircuitBreaker[any]
+// How a breaker closes again. It stays open for firstOpen, and twice as long
+// each time that a probe fails, up to mostOpen: so a target that is back is not
+// kept out for longer than it was away, nor for longer than mostOpen.
+const (
+	Probes    = 3 // calls let through at once when it has been open; as many must succeed
+	firstOpen = 250 * time.Millisecond
+	mostOpen  = 2 * time.Second
+)
+
+// State is what a breaker does with calls.
+type State = gobreaker.State
+
+// The states.
+const (
+	Closed   = gobreaker.StateClosed   // lets them through
+	HalfOpen = gobreaker.StateHalfOpen // lets a few through, to probe the target
+	Open     = gobreaker.StateOpen     // lets none through
+)
+
+// ErrPanicked is the outcome of a call that did not return.
+var ErrPanicked = errors.New("the call panicked")
 
 // Config says what a breaker guards.
 type Config struct {
-	// Target is what is called, in logs and metrics.
+	// Target is what is called, in logs, metrics and health.
 	Target string
-	// Open is how long it stays open before it probes.
-	Open time.Duration
 	// Outage reports whether an error says that the target does not work. A
 	// refusal is an answer, and no outage.
 	Outage func(error) bool
 	// Abandoned reports whether a call was given up by its caller, which says
 	// nothing of the target.
 	Abandoned func(error) bool
-	Log       *slog.Logger
-	Meters    metric.MeterProvider
+	// Changed is told each state that the breaker comes to, one after the other.
+	// It must not ask the breaker. Nil: nobody is told.
+	Changed func(target string, to State)
+	Log     *slog.Logger
+	Meters  metric.MeterProvider
+	Clock   func() time.Time // nil: time.Now
+}
+
+// Breaker is asked before a call, and told how it ended.
+type Breaker struct {
+	cfg    Config
+	counts *gobreaker.TwoStepCircuitBreaker[any] // calls back while it is locked: never call it with mu held
+
+	mu    sync.Mutex
+	state State
+	wait  time.Duration // that it stays open for when it opens next
+	until time.Time     // that it is open
 }
 
 // New returns a closed breaker. Its state is the gauge circuit_breaker.state.
 func New(cfg Config) *Breaker {
-	b := gobreaker.NewTwoStepCircuitBreaker[any](gobreaker.Settings{
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
+	}
+	if cfg.Changed == nil {
+		cfg.Changed = func(string, State) {}
+	}
+	b := &Breaker{cfg: cfg, wait: firstOpen}
+	b.counts = gobreaker.NewTwoStepCircuitBreaker[any](gobreaker.Settings{
 		Name:        cfg.Target,
-		MaxRequests: probes,
+		MaxRequests: Probes,
 		Interval:    window,
-		Timeout:     cfg.Open,
+		Timeout:     1, // ns: it is half-open whenever we let it be asked again
 		ReadyToTrip: func(c gobreaker.Counts) bool {
 			return c.ConsecutiveFailures >= Row || c.Requests >= minAll && float64(c.TotalFailures) >= share*float64(c.Requests)
 		},
-		OnStateChange: func(target string, from, to gobreaker.State) {
-			cfg.Log.Warn("circuit breaker", "target", target, "from", from.String(), "to", to.String())
-		},
-		IsSuccessful: func(err error) bool { return err == nil || !cfg.Outage(err) },
-		IsExcluded:   func(err error) bool { return err != nil && cfg.Abandoned(err) },
+		OnStateChange: func(_ string, _, to State) { b.judged(to) },
+		IsSuccessful:  func(err error) bool { return err == nil || !cfg.Outage(err) },
+		IsExcluded:    func(err error) bool { return err != nil && cfg.Abandoned(err) },
 	})
-	observe(b, cfg)
+	cfg.Changed(cfg.Target, Closed)
+	b.observe()
 	return b
 }
 
-func observe(b *Breaker, cfg Config) {
-	target := metric.WithAttributes(attribute.String("target", cfg.Target))
-	_, err := cfg.Meters.Meter("github.com/meshmart/meshmart/services/internal/breaker").Int64ObservableGauge(
-		"circuit_breaker.state",
-		metric.WithDescription("State of the circuit breaker: 0 closed, 1 half-open, 2 open."),
-		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
-			o.Observe(int64(b.State()), target)
-			return nil
-		}))
+// Target returns what the breaker guards.
+func (b *Breaker) Target() string { return b.cfg.Target }
+
+// State returns what the breaker does with calls now.
+func (b *Breaker) State() State {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.state == Open && !b.cfg.Clock().Before(b.until) {
+		b.change(HalfOpen)
+	}
+	return b.state
+}
+
+// Allow returns done, which must be called with the outcome of the call, nil
+// for success; or why the call may not be made.
+func (b *Breaker) Allow() (done func(error), err error) {
+	if b.State() == Open {
+		return nil, gobreaker.ErrOpenState
+	}
+	return b.counts.Allow()
+}
+
+// Do makes a call, unless it may not be made. However fn ends, the breaker is
+// told, by a panic with ErrPanicked.
+func (b *Breaker) Do(fn func() error) (err error) {
+	done, err := b.Allow()
 	if err != nil {
-		cfg.Log.Warn("the state of a circuit breaker is not measured", "target", cfg.Target, "err", err.Error())
+		return err
+	}
+	err = ErrPanicked
+	defer func() { done(err) }()
+	return fn()
+}
+
+// judged takes over what the counts say. That gobreaker is half-open, 1 ns after
+// it has opened, says nothing.
+func (b *Breaker) judged(to State) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch to {
+	case Open:
+		b.until = b.cfg.Clock().Add(b.wait)
+		time.AfterFunc(b.wait, func() { b.State() }) // tells of HalfOpen if nobody calls
+		b.wait = min(2*b.wait, mostOpen)
+		b.change(Open)
+	case Closed:
+		b.wait = firstOpen
+		b.change(Closed)
+	}
+}
+
+// change is called with mu held.
+func (b *Breaker) change(to State) {
+	b.cfg.Log.Warn("circuit breaker", "target", b.cfg.Target, "from", b.state.String(), "to", to.String())
+	b.state = to
+	b.cfg.Changed(b.cfg.Target, to)
+}
+
+// observe adds the breaker to the gauge, which all breakers of a process share:
+// a callback given to the gauge itself would be that of the first one alone.
+func (b *Breaker) observe() {
+	target := metric.WithAttributes(attribute.String("target", b.cfg.Target))
+	meter := b.cfg.Meters.Meter("github.com/meshmart/meshmart/services/internal/breaker")
+	gauge, err := meter.Int64ObservableGauge("circuit_breaker.state",
+		metric.WithDescription("State of the circuit breaker: 0 closed, 1 half-open, 2 open."))
+	if err == nil {
+		_, err = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+			o.ObserveInt64(gauge, int64(b.State()), target)
+			return nil
+		}, gauge)
+	}
+	if err != nil {
+		b.cfg.Log.Warn("the state of a circuit breaker is not measured", "target", b.cfg.Target, "err", err.Error())
 	}
 }

@@ -21,6 +21,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/meshmart/meshmart/services/internal/faultpoint"
 )
 
 // Schema is a set of tables with a history of its own.
@@ -44,6 +46,11 @@ type Config struct {
 	// MaxConns bounds the connections to PostgreSQL (two at least) or the
 	// parallel reads of SQLite; 0 means 10.
 	MaxConns int
+	// Point is for tests: it is told of each change that lasts, "before commit
+	// of (*Orders).add in ...", "after commit of ..." and, for a statement
+	// outside of a transaction, "after write of ...". What turns out to change
+	// no row is not told of.
+	Point faultpoint.Hook
 }
 
 // DB runs statements: each on its own, or inside InTx as one transaction. It
@@ -59,6 +66,7 @@ type core struct {
 	schemas []Schema
 	alone   bool
 	log     *slog.Logger
+	point   faultpoint.Hook
 	down    atomic.Pointer[outage] // why nothing can be done; nil while open and migrated
 	stop    context.CancelFunc     // ends work
 	work    sync.WaitGroup
@@ -77,7 +85,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	c := &core{engine: e, schemas: cfg.Schemas, alone: cfg.Exclusive, log: cfg.Log}
+	c := &core{engine: e, schemas: cfg.Schemas, alone: cfg.Exclusive, log: cfg.Log, point: cfg.Point}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
@@ -121,6 +129,15 @@ func (d *DB) Ready(ctx context.Context) error {
 
 // Exec runs a statement and returns how many rows it changed.
 func (d *DB) Exec(ctx context.Context, query string, args ...any) (int64, error) {
+	n, err := d.exec(ctx, query, args...)
+	if n > 0 {
+		d.changing(ctx).done()
+	}
+	return n, err
+}
+
+// exec is Exec for statements that change no row, too.
+func (d *DB) exec(ctx context.Context, query string, args ...any) (int64, error) {
 	var run runner
 	if d.tx != nil {
 		run = d.tx.sql
@@ -134,14 +151,16 @@ func (d *DB) Exec(ctx context.Context, query string, args ...any) (int64, error)
 	}
 	res, err := run.ExecContext(ctx, query, args...)
 	if err != nil {
-		return 0, d.explain(ctx, err, false)
+		err = d.explain(ctx, err, false)
+		d.failed(ctx, err)
+		return 0, err
 	}
 	return res.RowsAffected()
 }
 
 // Query runs a statement that returns rows. The caller closes them; inside a
 // transaction, before the next statement.
-func (d *DB) Query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+func (d *DB) Query(ctx context.Context, query string, args ...any) (*Rows, error) {
 	reads := onlyReads(query)
 	run, release, err := d.runner(ctx, reads)
 	if err != nil {
@@ -150,16 +169,25 @@ func (d *DB) Query(ctx context.Context, query string, args ...any) (*sql.Rows, e
 	defer release()
 	rows, err := run.QueryContext(ctx, query, args...)
 	if err != nil {
-		return nil, d.explain(ctx, err, reads)
+		err = d.explain(ctx, err, reads)
+		if !reads {
+			d.failed(ctx, err)
+		}
+		return nil, err
 	}
-	return rows, nil
+	if reads {
+		return &Rows{Rows: rows}, nil
+	}
+	return &Rows{Rows: rows, change: d.changing(ctx)}, nil
 }
 
 // Row is the answer to a query for one row.
 type Row struct {
-	row     *sql.Row
-	explain func(error) error
-	err     error // why there is no row
+	row    *sql.Row
+	db     *DB
+	ctx    context.Context
+	change *change // nil for a query that only reads
+	err    error   // why there is no row
 }
 
 // Row runs a statement that returns at most one row that matters. Scan must be
@@ -171,10 +199,12 @@ func (d *DB) Row(ctx context.Context, query string, args ...any) *Row {
 		return &Row{err: err}
 	}
 	defer release()
-	return &Row{
-		row:     run.QueryRowContext(ctx, query, args...),
-		explain: func(err error) error { return d.explain(ctx, err, reads) },
+	r := &Row{db: d, ctx: ctx}
+	if !reads {
+		r.change = d.changing(ctx)
 	}
+	r.row = run.QueryRowContext(ctx, query, args...)
+	return r
 }
 
 // Scan copies the columns of the row into dest; sql.ErrNoRows if there is none.
@@ -182,10 +212,18 @@ func (r *Row) Scan(dest ...any) error {
 	if r.err != nil {
 		return r.err
 	}
-	if err := r.row.Scan(dest...); err != nil {
-		return r.explain(err)
+	err := r.row.Scan(dest...)
+	if err != nil {
+		err = r.db.explain(r.ctx, err, r.change == nil)
 	}
-	return nil
+	switch {
+	case r.change == nil:
+	case err == nil:
+		r.change.done()
+	default:
+		r.db.failed(r.ctx, err)
+	}
+	return err
 }
 
 // runner is a pool, a connection or a transaction.

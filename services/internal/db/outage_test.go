@@ -18,6 +18,7 @@ import (
 
 	"github.com/meshmart/meshmart/services/internal/db"
 	"github.com/meshmart/meshmart/services/internal/db/dbtest"
+	"github.com/meshmart/meshmart/services/internal/effect"
 )
 
 func TestServerThatIsAwayIsWaitedFor(t *testing.T) {
@@ -101,12 +102,13 @@ func TestConnectionLostInTransaction(t *testing.T) {
 	way, url := newDoor(t, dbtest.Postgres(t))
 	way.open()
 	d := dbtest.Open(t, url, stock())
-	err := d.InTx(t.Context(), func(tx *db.DB) error {
+	ctx := effect.Track(t.Context())
+	err := d.InTx(ctx, func(tx *db.DB) error {
 		way.shut()
 		return add(tx, "a")
 	})
-	if !db.IsUnavailable(err) {
-		t.Errorf("in a statement: %v", err)
+	if !db.IsUnavailable(err) || effect.Noted(ctx) {
+		t.Errorf("in a statement: %v, an effect: %v", err, effect.Noted(ctx))
 	}
 }
 
@@ -114,32 +116,32 @@ func TestConnectionLostInTransaction(t *testing.T) {
 // must not be repeated, and not be called an outage in which nothing was done.
 func TestLostAnswerLeavesTheOutcomeOpen(t *testing.T) {
 	const change = `UPDATE stock SET available = available + 1`
-	tests := map[string]func(way *door, d *db.DB) error{
-		"statement": func(way *door, d *db.DB) error {
+	tests := map[string]func(ctx context.Context, way *door, d *db.DB) error{
+		"statement": func(ctx context.Context, way *door, d *db.DB) error {
 			way.swallow.Store(true)
-			_, err := d.Exec(t.Context(), change)
+			_, err := d.Exec(ctx, change)
 			return err
 		},
-		"statement with arguments": func(way *door, d *db.DB) error {
+		"statement with arguments": func(ctx context.Context, way *door, d *db.DB) error {
 			const again = change + ` WHERE available >= $1`
-			if _, err := d.Exec(t.Context(), again, 51); err != nil { // prepared, and changes nothing
+			if _, err := d.Exec(ctx, again, 51); err != nil { // prepared, and changes nothing
 				t.Error(err)
 			}
 			way.swallow.Store(true)
-			_, err := d.Exec(t.Context(), again, 0)
+			_, err := d.Exec(ctx, again, 0)
 			return err
 		},
-		"query": func(way *door, d *db.DB) error {
+		"query": func(ctx context.Context, way *door, d *db.DB) error {
 			const again = change + ` WHERE available >= $1 RETURNING available`
-			if err := d.Row(t.Context(), again, 51).Scan(new(int)); !errors.Is(err, sql.ErrNoRows) {
+			if err := d.Row(ctx, again, 51).Scan(new(int)); !errors.Is(err, sql.ErrNoRows) {
 				t.Error(err)
 			}
 			way.swallow.Store(true)
-			return d.Row(t.Context(), again, 0).Scan(new(int))
+			return d.Row(ctx, again, 0).Scan(new(int))
 		},
-		"commit": func(way *door, d *db.DB) error {
-			return d.InTx(t.Context(), func(tx *db.DB) error {
-				_, err := tx.Exec(t.Context(), change)
+		"commit": func(ctx context.Context, way *door, d *db.DB) error {
+			return d.InTx(ctx, func(tx *db.DB) error {
+				_, err := tx.Exec(ctx, change)
 				way.swallow.Store(true)
 				return err
 			})
@@ -150,8 +152,9 @@ func TestLostAnswerLeavesTheOutcomeOpen(t *testing.T) {
 			way, url := newDoor(t, dbtest.Postgres(t))
 			way.open()
 			d := dbtest.Open(t, url, stock())
-			if err := test(way, d); err == nil || db.IsUnavailable(err) {
-				t.Errorf("got %v", err)
+			ctx := effect.Track(t.Context())
+			if err := test(ctx, way, d); err == nil || db.IsUnavailable(err) || !effect.Noted(ctx) {
+				t.Errorf("got %v, an effect: %v", err, effect.Noted(ctx))
 			}
 			if got := available(t, d, "tea"); got != 51 {
 				t.Errorf("%d, want 51", got)

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/meshmart/meshmart/services/internal/effect"
 )
 
 // A transaction that lost against another is tried this often, with pauses
@@ -18,9 +20,10 @@ const (
 
 // txn is a transaction; only the goroutine that runs it touches it.
 type txn struct {
-	sql   *sql.Tx
-	depth int // of savepoints
-	after []func()
+	sql     *sql.Tx
+	depth   int // of savepoints
+	after   []func()
+	changed bool // it has changed a row, and was not undone since
 }
 
 // InTx calls fn with a DB bound to one transaction, which is committed if fn
@@ -70,7 +73,7 @@ func (d *DB) attempt(ctx context.Context, fn func(tx *DB) error) error {
 	if err := fn(&DB{core: d.core, tx: t}); err != nil {
 		return err
 	}
-	if err := commit(ctx, tx); err != nil {
+	if err := d.commit(ctx, t); err != nil {
 		return err
 	}
 	for _, f := range t.after {
@@ -95,6 +98,23 @@ func (d *DB) begin(ctx context.Context) (*sql.Tx, error) {
 	return tx, nil
 }
 
+// commit ends the transaction, and notes it if that may have had an effect.
+func (d *DB) commit(ctx context.Context, t *txn) error {
+	if !t.changed {
+		return commit(ctx, t.sql)
+	}
+	caller := d.caller(ctx)
+	d.point.At("before commit of ", caller)
+	err := commit(ctx, t.sql)
+	if err == nil || errors.As(err, new(*uncertain)) {
+		effect.Note(ctx)
+	}
+	if err == nil {
+		d.point.At("after commit of ", caller)
+	}
+	return err
+}
+
 // commit ends the transaction. A conflict has undone it; any other failure
 // leaves open whether the engine had committed before.
 func commit(ctx context.Context, tx *sql.Tx) error {
@@ -117,20 +137,20 @@ func (d *DB) join(ctx context.Context, fn func(tx *DB) error) error {
 	t := d.tx
 	t.depth++
 	defer func() { t.depth-- }()
-	name, hooks := fmt.Sprintf("s%d", t.depth), len(t.after)
-	if _, err := d.Exec(ctx, "SAVEPOINT "+name); err != nil {
+	name, hooks, changed := fmt.Sprintf("s%d", t.depth), len(t.after), t.changed
+	if _, err := d.exec(ctx, "SAVEPOINT "+name); err != nil {
 		return fmt.Errorf("savepoint: %w", err)
 	}
 	if err := fn(d); err != nil {
-		t.after = t.after[:hooks]
+		t.after, t.changed = t.after[:hooks], changed
 		// The refusal that err may hold must not outlive effects that could
 		// not be undone, so it is kept as text only.
-		if _, undo := d.Exec(context.WithoutCancel(ctx), "ROLLBACK TO SAVEPOINT "+name); undo != nil && !isConflict(err) {
+		if _, undo := d.exec(context.WithoutCancel(ctx), "ROLLBACK TO SAVEPOINT "+name); undo != nil && !isConflict(err) {
 			return fmt.Errorf("undo after %q: %w", err.Error(), d.explain(ctx, undo, false))
 		}
 		return err
 	}
-	if _, err := d.Exec(ctx, "RELEASE SAVEPOINT "+name); err != nil {
+	if _, err := d.exec(ctx, "RELEASE SAVEPOINT "+name); err != nil {
 		return fmt.Errorf("release savepoint: %w", err)
 	}
 	return nil

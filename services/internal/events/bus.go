@@ -22,6 +22,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/meshmart/meshmart/services/internal/faultpoint"
 )
 
 const (
@@ -46,6 +48,10 @@ type Config struct {
 	Log    *slog.Logger         // nil discards
 	Traces trace.TracerProvider // nil records nothing
 	Clock  func() time.Time     // nil is time.Now
+
+	// Point is for tests: it is told when the outbox and the consumers come to
+	// a point at which a crash leaves the broker and the database apart.
+	Point faultpoint.Hook
 }
 
 // Bus is a connection to the broker. It is safe for concurrent use.
@@ -54,6 +60,9 @@ type Bus struct {
 	nc     *nats.Conn
 	js     jetstream.JetStream
 	tracer trace.Tracer
+	// ackWait is that of its consumers: a test that must not pass by waiting for
+	// it makes it longer.
+	ackWait time.Duration
 
 	mu     sync.Mutex
 	known  map[string]bool // streams made since the last connect
@@ -63,7 +72,7 @@ type Bus struct {
 // Connect returns a Bus that connects in the background and never gives up, so
 // it does not wait for a broker that is down. Only a malformed Config fails.
 func Connect(cfg Config) (*Bus, error) {
-	b := &Bus{cfg: cfg.withDefaults(), known: map[string]bool{}, online: make(chan struct{})}
+	b := &Bus{cfg: cfg.withDefaults(), ackWait: ackWait, known: map[string]bool{}, online: make(chan struct{})}
 	b.tracer = b.cfg.Traces.Tracer(scope)
 	nc, err := nats.Connect(b.cfg.URL, b.options()...)
 	if err != nil {

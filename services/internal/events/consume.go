@@ -155,7 +155,7 @@ func (w *worker) ackWait() time.Duration {
 	if w.consumer.DB.Exclusive() {
 		return ackWaitAlone
 	}
-	return ackWait
+	return w.bus.ackWait
 }
 
 // handBack ends the session and returns the events at hand to the broker, for
@@ -180,12 +180,14 @@ func (w *worker) process(ctx context.Context, m jetstream.Msg) {
 		w.log.ErrorContext(ctx, "message is not from a stream", "subject", m.Subject(), "err", err.Error())
 		return
 	}
+	w.bus.cfg.Point.At("before handling ", e.Subject, " by ", w.consumer.Name)
 	span, err := w.handle(ctx, e, m)
 	endSpan(span, err)
 	log := w.log.With("subject", e.Subject, "event", e.ID, "delivery", meta.NumDelivered)
 	logCtx := trace.ContextWithSpan(ctx, span)
 	switch {
 	case err == nil:
+		w.bus.cfg.Point.At("before ack of ", e.Subject, " by ", w.consumer.Name)
 		err = m.Ack()
 	case ctx.Err() != nil: // we stop; it is not the event's fault
 		err = m.Nak()
@@ -205,6 +207,7 @@ func (w *worker) process(ctx context.Context, m jetstream.Msg) {
 // handle has the event take effect, unless it has already.
 func (w *worker) handle(ctx context.Context, e Event, m jetstream.Msg) (trace.Span, error) {
 	ctx, span := w.bus.startProcess(ctx, w.consumer.Name, e, m.Headers())
+	ctx = w.bus.cfg.Point.In(ctx, w.consumer.Name, " of ", e.Subject)
 	ctx, cancel := context.WithTimeout(ctx, handleTime)
 	defer cancel()
 	err := w.consumer.DB.InTx(ctx, func(tx *db.DB) error {

@@ -163,6 +163,42 @@ func TestCrashBetweenPublishAndDeleteLosesAndDoublesNothing(t *testing.T) {
 	})
 }
 
+// A drain that the database has cut off leaves its lease behind: the same replica
+// goes on under it, and waits for nobody. So does the next drain after one that
+// came to its end.
+func TestTheSameReplicaDrainsAgainUnderItsLease(t *testing.T) {
+	each(t, func(t *testing.T, d *db.DB) {
+		br := newBroker(t).start()
+		bus := br.bus()
+		o, other := NewOutbox(d, bus), NewOutbox(d, br.bus())
+		announce(t, o, "order.created", "a", "b")
+		if err := o.lease(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		rows, err := o.oldest(t.Context(), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := o.publish(t.Context(), rows); err != nil { // and is not settled
+			t.Fatal(err)
+		}
+		if err := other.drain(t.Context()); !errors.Is(err, errBusy) {
+			t.Errorf("another replica: got %v, want %v", err, errBusy)
+		}
+		for _, next := range []string{"c", "d"} {
+			if err := o.drain(t.Context()); err != nil {
+				t.Errorf("the same replica, before %s: %v", next, err)
+			}
+			announce(t, o, "order.created", next)
+		}
+		if err := other.drain(t.Context()); err != nil { // nobody holds it any more
+			t.Error(err)
+		}
+		same(t, kept(t, bus, "ORDER"), []string{"1:a", "2:b", "3:c", "4:d"})
+		same(t, left(t, o), 0)
+	})
+}
+
 func TestReplicasPublishEachEventOnce(t *testing.T) {
 	each(t, func(t *testing.T, d *db.DB) {
 		br := newBroker(t).start()

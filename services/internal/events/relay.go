@@ -123,11 +123,13 @@ func (o *Outbox) publish(ctx context.Context, rows []row) ([]string, error) {
 			first = err
 			break // those after it must not overtake it
 		}
+		o.bus.cfg.Point.At("after send of ", r.subject)
 		sent = append(sent, s)
 	}
 	acked := make([]string, 0, len(sent))
 	for _, s := range sent {
 		if err := s.wait(); err == nil {
+			o.bus.cfg.Point.At("after publish of ", s.subject)
 			acked = append(acked, s.id)
 		} else if first == nil {
 			first = err

@@ -115,9 +115,34 @@ func Exhausted(after time.Duration, format string, args ...any) *Error {
 // Unavailable says that nothing was done and that the same request may succeed
 // later. It must not be returned after the first side effect: a mesh retries it.
 func Unavailable(after time.Duration, format string, args ...any) *Error {
-	e := newf(codes.Unavailable, "UNAVAILABLE", format, args)
+	e := newf(codes.Unavailable, reasonUnavailable, format, args)
 	e.retryAfter = after
 	return e
+}
+
+const reasonUnavailable = "UNAVAILABLE"
+
+// Out is Unavailable for a service that works itself and lacks another part of
+// the shop, which the reason names.
+func Out(reason string, after time.Duration, format string, args ...any) *Error {
+	e := Unavailable(after, format, args...)
+	e.reason = reason
+	return e
+}
+
+// Elsewhere reports whether an error that another service answered with is Out
+// there.
+func Elsewhere(err error) bool {
+	s, ok := status.FromError(err)
+	if !ok || s.Code() != codes.Unavailable {
+		return false
+	}
+	for _, d := range s.Details() {
+		if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetDomain() == Domain {
+			return info.GetReason() != reasonUnavailable
+		}
+	}
+	return false
 }
 
 // With returns a copy of e that also tells the key and its value to machines.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
@@ -34,6 +35,8 @@ type Policy struct {
 	ReadOnly bool
 	// Idempotent says that a call may be repeated.
 	Idempotent bool
+	// RetryOn are the codes after which a mesh repeats a call; nil for none.
+	RetryOn []codes.Code
 	// Streaming says that either side may send more than one message.
 	Streaming bool
 	// Rate bounds the calls; nil for no bound.
@@ -79,10 +82,25 @@ func read(method string) *Policy {
 		Timeout:    opts.GetTimeout().AsDuration(),
 		ReadOnly:   level == descriptorpb.MethodOptions_NO_SIDE_EFFECTS,
 		Idempotent: level != descriptorpb.MethodOptions_IDEMPOTENCY_UNKNOWN,
+		RetryOn:    retryOn(opts.GetRetry()),
 		Streaming:  m.IsStreamingClient() || m.IsStreamingServer(),
 		Rate:       opts.GetRate(),
 		RequestID:  requestID(m.Input()),
 	}
+}
+
+func retryOn(r *meshpb.Retry) []codes.Code {
+	if r == nil {
+		return nil
+	}
+	if len(r.GetOn()) == 0 {
+		return []codes.Code{codes.Unavailable}
+	}
+	on := make([]codes.Code, len(r.GetOn()))
+	for i, c := range r.GetOn() {
+		on[i] = codes.Code(c)
+	}
+	return on
 }
 
 func requestID(m protoreflect.MessageDescriptor) protoreflect.FieldDescriptor {

@@ -13,7 +13,9 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"github.com/meshmart/meshmart/services/internal/breaker"
 	"github.com/meshmart/meshmart/services/internal/fault"
+	"github.com/meshmart/meshmart/services/internal/faultpoint"
 	"github.com/meshmart/meshmart/services/internal/policy"
 )
 
@@ -25,6 +27,12 @@ type ClientConfig struct {
 	Log    *slog.Logger
 	Traces trace.TracerProvider
 	Meters metric.MeterProvider
+	// Breaker makes the breaker of the connection; nil: breaker.New.
+	Breaker func(breaker.Config) *breaker.Breaker
+	// Point is for tests: it is told "before call of <method>", and "after call
+	// of <method>" when the caller has not acted on the reply yet; of a stream
+	// only the former.
+	Point faultpoint.Hook
 }
 
 // MaxReply is how large a reply may be, in bytes. gRPC's own limit of 4 MiB is
@@ -35,11 +43,12 @@ const MaxReply = 32 << 20
 // it is first used. The transport is plaintext: on the wire the mesh encrypts
 // it. It keeps no retries: the mesh repeats what the contract allows.
 func Dial(cfg ClientConfig, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
-	g := newGuard(cfg)
+	g, w := newGuard(cfg), witness{cfg.Point}
 	return grpc.NewClient(cfg.Target, append([]grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDisableRetry(),
+		grpc.WithConnectParams(reconnect()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxReply)),
 		grpc.WithStatsHandler(otelgrpc.NewClientHandler(
 			otelgrpc.WithTracerProvider(cfg.Traces),
@@ -49,10 +58,15 @@ func Dial(cfg ClientConfig, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
 		)),
 		grpc.WithUnaryInterceptor(g.unary),
 		grpc.WithStreamInterceptor(g.stream),
+		grpc.WithChainUnaryInterceptor(w.unary),
+		grpc.WithChainStreamInterceptor(w.stream),
 	}, opts...)...)
 }
 
 func (g *guard) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	if policy.Exempt(method) { // who asks for the health of a target means to ask
+		return invoke(ctx, method, req, reply, cc, opts...)
+	}
 	p, _ := policy.Of(method)
 	ctx, cancel, err := budget(ctx, p)
 	if err != nil {
@@ -63,12 +77,16 @@ func (g *guard) unary(ctx context.Context, method string, req, reply any, cc *gr
 	if err != nil {
 		return err
 	}
+	err = breaker.ErrPanicked
+	defer func() { done(err) }()
 	err = invoke(ctx, method, identified(req, p), reply, cc, opts...)
-	done(err)
 	return fault.FromStatus(err)
 }
 
 func (g *guard) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	if policy.Exempt(method) {
+		return open(ctx, desc, cc, method, opts...)
+	}
 	p, _ := policy.Of(method)
 	ctx, cancel, err := budget(ctx, p)
 	if err != nil {
@@ -79,13 +97,19 @@ func (g *guard) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.Clie
 		cancel()
 		return nil, err
 	}
-	s, err := open(ctx, desc, cc, method, opts...)
+	w := newWatchedStream(ctx, desc, done, cancel)
+	err = breaker.ErrPanicked
+	defer func() {
+		if err != nil {
+			w.report(err)
+			w.end()
+		}
+	}()
+	w.ClientStream, err = open(ctx, desc, cc, method, opts...)
 	if err != nil {
-		done(err)
-		cancel()
 		return nil, fault.FromStatus(err)
 	}
-	return newWatchedStream(s, desc, done, cancel), nil
+	return w, nil
 }
 
 // identified fills in an empty request_id (AIP-4235), so that a repetition by

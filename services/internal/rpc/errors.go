@@ -3,11 +3,14 @@ package rpc
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/meshmart/meshmart/services/internal/effect"
 	"github.com/meshmart/meshmart/services/internal/fault"
 )
 
@@ -36,4 +39,30 @@ func visible(ctx context.Context, err error, outage func(error) bool) *status.St
 		}
 	}
 	return status.New(codes.Internal, "internal error")
+}
+
+// truthful returns the outcome of a call as the caller is told it. A code that a
+// mesh retries says that nothing was done. If something may have been, the
+// handler has a defect, which the log is told of, and the caller that the outcome
+// is not known: INTERNAL, which nobody repeats unasked, with the reason
+// OUTCOME_UNKNOWN.
+//
+// It is for unary RPCs. A stream has its effects one by one and confirms each, and
+// no mesh repeats it: when it is cut off by UNAVAILABLE, as at a shutdown, its
+// client opens it again and goes on after what was confirmed.
+func (c *call) truthful(st *status.Status) *status.Status {
+	if c.policy == nil || c.policy.Streaming || !effect.Noted(c.ctx) ||
+		st.Code() != codes.Unavailable && !slices.Contains(c.policy.RetryOn, st.Code()) {
+		return st
+	}
+	c.server.cfg.Log.ErrorContext(c.ctx, "handler says that nothing was done, and something was", "method", c.method, "code", codeName(st.Code()))
+	text := "it is not known whether the request took effect: repeat it to learn the outcome"
+	if c.policy.RequestID != nil {
+		text = "it is not known whether the request took effect: repeat it with the same request_id to learn the outcome"
+	}
+	unknown := status.New(codes.Internal, text)
+	if s, err := unknown.WithDetails(&errdetails.ErrorInfo{Reason: "OUTCOME_UNKNOWN", Domain: fault.Domain}); err == nil {
+		return s
+	}
+	return unknown
 }

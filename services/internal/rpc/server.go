@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"runtime/debug"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -23,7 +24,9 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/meshmart/meshmart/services/internal/auth"
+	"github.com/meshmart/meshmart/services/internal/effect"
 	"github.com/meshmart/meshmart/services/internal/fault"
+	"github.com/meshmart/meshmart/services/internal/faultpoint"
 	"github.com/meshmart/meshmart/services/internal/policy"
 )
 
@@ -44,6 +47,10 @@ type ServerConfig struct {
 	// Outage reports whether a handler's error says that the store could not
 	// be reached and nothing was done; the caller is told UNAVAILABLE.
 	Outage func(error) bool
+	// Point is for tests: it is told "before reply of <method>" when a handler
+	// has done its work and its caller knows nothing of it, or not of the end of
+	// its stream.
+	Point faultpoint.Hook
 }
 
 // Server is a gRPC server whose every call passes through the policy that the
@@ -178,6 +185,7 @@ type call struct {
 // begin bounds the call by its policy's timeout, or by the caller's deadline if
 // that is sooner.
 func (s *Server) begin(ctx context.Context, method string) *call {
+	ctx = effect.Track(s.cfg.Point.In(ctx, strings.TrimPrefix(method, "/")))
 	c := &call{server: s, ctx: ctx, cancel: func() {}, method: method, start: time.Now()}
 	c.policy, _ = policy.Of(method)
 	if c.policy != nil && c.policy.Timeout > 0 {
@@ -220,7 +228,7 @@ func (c *call) run(fn func() (any, error)) (reply any, err error) {
 func (c *call) end(err error) error {
 	st := status.New(codes.OK, "")
 	if err != nil {
-		st = visible(c.ctx, err, c.server.cfg.Outage)
+		st = c.truthful(visible(c.ctx, err, c.server.cfg.Outage))
 	}
 	attrs := make([]slog.Attr, 0, 8)
 	attrs = append(attrs, slog.String("method", c.method), slog.String("code", codeName(st.Code())),
@@ -235,6 +243,7 @@ func (c *call) end(err error) error {
 		attrs = append(attrs, slog.String("err", err.Error()))
 	}
 	c.server.cfg.Log.LogAttrs(c.ctx, level(st.Code()), "call", attrs...)
+	c.server.cfg.Point.At("before reply of ", strings.TrimPrefix(c.method, "/"))
 	return st.Err()
 }
 

@@ -23,6 +23,7 @@ import (
 	"github.com/meshmart/meshmart/services/internal/app"
 	"github.com/meshmart/meshmart/services/internal/auth"
 	"github.com/meshmart/meshmart/services/internal/events/embedded"
+	"github.com/meshmart/meshmart/services/internal/faultpoint"
 )
 
 // Main is for the TestMain of a service: it runs the tests and fails if they
@@ -47,6 +48,8 @@ type World struct {
 	Spans sdktrace.SpanProcessor
 	// Clock is the services' time; set it before Start. Nil is time.Now.
 	Clock func() time.Time
+	// Point is told of the services' points; set it before Start.
+	Point faultpoint.Hook
 
 	t   *testing.T
 	key *ecdsa.PrivateKey
@@ -86,7 +89,7 @@ func (w *World) Start(svc app.Service, env map[string]string) (stop func()) {
 	ready, done := make(chan struct{}), make(chan error, 1)
 	go func() {
 		done <- app.Run(ctx, svc, app.Options{
-			Environ: environ, Network: w.Net, Broker: w.Broker, Log: log, Spans: w.Spans, Clock: w.Clock,
+			Environ: environ, Network: w.Net, Broker: w.Broker, Log: log, Spans: w.Spans, Clock: w.Clock, Point: w.Point,
 			Ready: func() { close(ready) },
 		})
 	}()
