@@ -32,7 +32,7 @@ chaos: ## sell while everything breaks: make chaos ARGS="-orders 10000" (ARGS=-h
 check: ## what CI checks besides the tests: format, vet, staticcheck, contracts
 	@.ci/check
 
-generate: ## the Go code, the REST bindings and the OpenAPI document, from proto/
+generate: ## the Go code, the REST bindings, OpenAPI and the meshes' manifests, from proto/
 	@tools/generate
 
 clean: ## remove what was built; the shop's data stays

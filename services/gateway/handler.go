@@ -274,5 +274,5 @@ func serveHealthy(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok"
 // serveNothing answers for every path that there is not.
 func serveNothing(w http.ResponseWriter, r *http.Request) {
 	r.Pattern = "" // one name for all of them
-	fail(w, r, fault.NotFound("there is nothing at %s; see /docs", r.URL.Path))
+	fail(w, r, fault.NotFound("there is nothing at %s; see /docs", strings.ToValidUTF8(r.URL.Path, "\uFFFD")))
 }

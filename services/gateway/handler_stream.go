@@ -62,6 +62,9 @@ func (a *api) serveLines(w http.ResponseWriter, r *http.Request, rt *route) erro
 	if err == nil {
 		err = l.bad
 	}
+	if err != nil && !l.begun {
+		w.Header().Set("Connection", "close") // the body may not have been read to its end; see write
+	}
 	return l.finish(err)
 }
 
@@ -178,6 +181,11 @@ func (l *lines) write(contentType string, parts ...[]byte) error {
 		l.begun = true
 		l.w.Header().Set("Content-Type", contentType)
 		l.w.Header().Set("X-Accel-Buffering", "no")
+		if l.route.rpc.IsStreamingServer() {
+			// Should it end before its body does, the server hangs up, and a client
+			// that was not told would lose its next request by it.
+			l.w.Header().Set("Connection", "close")
+		}
 	}
 	if _, err := l.w.Write(bytes.Join(parts, nil)); err != nil {
 		return err

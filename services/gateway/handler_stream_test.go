@@ -319,3 +319,19 @@ func TestConversationEndsAtDrain(t *testing.T) {
 		t.Errorf("got %+v, want code 14", got)
 	}
 }
+
+// A stream that is refused before it was read leaves no connection behind that
+// the client would use again while the server hangs up.
+func TestRefusedStreamDoesNotHurtTheNextRequest(t *testing.T) {
+	s := start(t, nil)
+	for _, path := range []string{"/v1/products:import", "/v1/greetings:chat"} {
+		for range 20 {
+			if r := s.do("POST", path, `{} null`+strings.Repeat(" ", 1<<20)); r.StatusCode == 500 {
+				t.Fatalf("got %d %s", r.StatusCode, r.body)
+			}
+			if r := s.do("POST", "/v1/orders", `{}`); r.StatusCode != 200 {
+				t.Fatalf("after %s: got %d %s", path, r.StatusCode, r.body)
+			}
+		}
+	}
+}

@@ -113,6 +113,8 @@ func TestBadRequestsAreRefusedByName(t *testing.T) {
 		{name: "token's characters", method: "GET", path: "/v1/products", headers: []string{"Authorization: Bearer ä"}, code: 401},
 		{name: "wrong path", method: "GET", path: "/v1/nothing", code: 404},
 		{name: "wrong verb", method: "GET", path: "/v1/products:fly", code: 404},
+		{name: "unknown parameter's UTF-8", method: "GET", path: "/v1/products?%ff=1", code: 400, field: "\uFFFD", text: "no such parameter"},
+		{name: "wrong path's UTF-8", method: "GET", path: "/v1/products/%2F%E8", code: 404, text: "there is nothing"},
 		{name: "no verb", method: "GET", path: "/v1/products:", code: 404},
 		{name: "no verb of a POST", method: "POST", path: orders + ":", body: `{}`, code: 404},
 		{name: "no id", method: "GET", path: "/v1/products/", code: 404},

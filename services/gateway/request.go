@@ -42,7 +42,7 @@ func checkQuery(rt *route, query url.Values) error {
 	var bad []fault.Violation
 	for _, key := range slices.Sorted(maps.Keys(query)) {
 		if text := checkParameter(rt, scratch, key, query[key]); text != "" {
-			bad = append(bad, fault.Violation{Field: key, Text: text})
+			bad = append(bad, fault.Violation{Field: strings.ToValidUTF8(key, "\uFFFD"), Text: text})
 		}
 	}
 	if bad != nil {

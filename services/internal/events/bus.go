@@ -115,8 +115,9 @@ func (b *Bus) options() []nats.Option {
 		nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1),
 		nats.CustomReconnectDelay(func(n int) time.Duration { return backoff(n, 20*time.Millisecond, maxReconnect) }),
-		// A silent broker is noticed within 30 s, a network that swallows packets too.
-		nats.PingInterval(10 * time.Second),
+		// A silent broker is noticed within 9 s, a network that swallows packets too:
+		// until then nothing is heard from the others, which have gone on.
+		nats.PingInterval(3 * time.Second),
 		// While the broker is away a publish fails at once, rather than being kept
 		// in memory and sent when the outbox has given up on it.
 		nats.ReconnectBufSize(-1),

@@ -1,7 +1,6 @@
 package list
 
 import (
-	"regexp"
 	"strings"
 	"testing"
 
@@ -9,7 +8,6 @@ import (
 
 	"github.com/meshmart/meshmart/services/internal/db"
 	"github.com/meshmart/meshmart/services/internal/db/dbtest"
-	"github.com/meshmart/meshmart/services/internal/fault"
 )
 
 func TestFilterFinds(t *testing.T) {
@@ -79,59 +77,6 @@ func TestBadFilterNamesWhatIsWrong(t *testing.T) {
 		strings.Repeat("m", 3999):                                       "mmm...",
 	} {
 		refuses(t, request{filter: filter}, "filter", says)
-	}
-}
-
-// sqlWords are the words of the SQL that may come of a request for goods.
-var sqlWords = regexp.MustCompile(`^( |\(|\)|,|'!'|''|<>|<=|>=|=|<|>|\$\d+|1 = [01]|` +
-	`WHERE|AND|OR|NOT|LOWER|LIKE|ESCAPE|ORDER|BY|DESC|LIMIT|id|name|price_micros|stock|state|created|deleted)+$`)
-
-// FuzzFilter runs what comes of a filter.
-func FuzzFilter(f *testing.F) {
-	for _, filter := range []string{
-		`name = "x" AND (price.units < 19.99 OR NOT stock = 3)`, `create_time > timestamp("2026-01-01T00:00:00Z")`,
-		`-(state = NEW) name:"100%_!"`, `name = "'; DROP TABLE goods; --"`, `AND(OR(NOT(a), 'b'), -5.)`, `name:* OR stock=0x7f`,
-		`"name".x = 1`, `name = "\U0001F600\x41\101"`, `stock = -.5 AND stock = 5.`,
-	} {
-		f.Add(filter, "name, price.units desc")
-	}
-	d := dbtest.Open(f, dbtest.SQLite(f), schema())
-	f.Fuzz(func(t *testing.T, filter, orderBy string) { run(t, d, request{filter: filter, orderBy: orderBy}) })
-}
-
-// FuzzPageToken does that with tokens.
-func FuzzPageToken(f *testing.F) {
-	q, err := goods().Parse(request{orderBy: "name, price.units desc"})
-	if err != nil {
-		f.Fatal(err)
-	}
-	name, id, price := `x"`, "id1", int64(5)
-	f.Add(q.token([]any{&name, &price, &id}))
-	f.Add("eyJwIjoiIiwiayI6W119")
-	f.Add("")
-	d := dbtest.Open(f, dbtest.SQLite(f), schema())
-	f.Fuzz(func(t *testing.T, token string) { run(t, d, request{token: token, orderBy: "name, price.units desc"}) })
-}
-
-// run lists what r asks for if r makes sense.
-func run(t *testing.T, d *db.DB, r request) {
-	q, err := goods().Parse(r)
-	if err != nil {
-		if fault.As(err) == nil {
-			t.Errorf("%+v: %v", r, err)
-		}
-		return
-	}
-	tail, args := q.Page("deleted = $1", false)
-	if !sqlWords.MatchString(tail) {
-		t.Errorf("%+v became %s", r, tail)
-	}
-	rows, err := d.Query(t.Context(), "SELECT "+q.Keys()+" FROM goods"+tail, args...)
-	if err != nil {
-		t.Fatalf("%+v became %s: %v", r, tail, err)
-	}
-	if _, _, err := Scan(q, rows, func(r Row) (int, error) { return 0, r.Scan() }); err != nil {
-		t.Errorf("%+v became %s: %v", r, tail, err)
 	}
 }
 

@@ -115,48 +115,6 @@ func TestEveryCurrencyHasAnExponent(t *testing.T) {
 // edges are where arithmetic goes wrong.
 var edges = []int64{0, 1, -1, 2, math.MaxInt32, math.MinInt32, math.MaxInt64, math.MinInt64, math.MaxInt64 / 2, math.MinInt64 / 2}
 
-// agrees holds a result against that of exact arithmetic.
-func agrees(t *testing.T, what string, got Amount, err error, exact *big.Int) {
-	t.Helper()
-	switch {
-	case exact.IsInt64() && (err != nil || got != Amount{"EUR", exact.Int64()}):
-		t.Errorf("%s: got %+v, %v, want %v", what, got, err, exact)
-	case !exact.IsInt64() && !errors.Is(err, ErrOverflow):
-		t.Errorf("%s: got %+v, %v, want an overflow (%v)", what, got, err, exact)
-	}
-}
-
-func FuzzArithmeticIsExact(f *testing.F) {
-	for _, a := range edges {
-		for _, b := range edges {
-			f.Add(a, b)
-		}
-	}
-	f.Fuzz(func(t *testing.T, a, b int64) {
-		x, y := Amount{"EUR", a}, Amount{"EUR", b}
-		sum, err := x.Add(y)
-		agrees(t, "sum", sum, err, new(big.Int).Add(big.NewInt(a), big.NewInt(b)))
-		product, err := x.Times(int32(b))
-		agrees(t, "product", product, err, new(big.Int).Mul(big.NewInt(a), big.NewInt(int64(int32(b)))))
-	})
-}
-
-func FuzzFromProto(f *testing.F) {
-	for _, units := range edges {
-		f.Add("EUR", units, int32(990_000_000))
-		f.Add("JPY", units, int32(0))
-	}
-	f.Fuzz(func(t *testing.T, currency string, units int64, nanos int32) {
-		a, err := FromProto("price", &moneypb.Money{CurrencyCode: currency, Units: units, Nanos: nanos})
-		if err != nil {
-			return
-		}
-		if m := a.Proto(); m.GetUnits() != units || m.GetNanos() != nanos || m.GetCurrencyCode() != currency {
-			t.Errorf("%s %d %d came back as %v", currency, units, nanos, m)
-		}
-	})
-}
-
 // TestTextIsExact reads what String writes with exact arithmetic.
 func TestTextIsExact(t *testing.T) {
 	for _, micros := range append(edges, 10, 123_456, -5_000_001) {
