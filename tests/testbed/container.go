@@ -89,6 +89,12 @@ func (c *Container) URL(ctx context.Context) (string, error) {
 	return c.running.PortEndpoint(ctx, portHTTP, "http")
 }
 
+// GRPC is the address where a replica is called from here, past any proxy. It
+// changes with every Start. A gateway has none.
+func (c *Container) GRPC(ctx context.Context) (string, error) {
+	return c.running.PortEndpoint(ctx, portGRPC, "")
+}
+
 // Ops is the URL of its /readyz and /metrics.
 func (c *Container) Ops(ctx context.Context) (string, error) {
 	return c.running.PortEndpoint(ctx, portOps, "http")

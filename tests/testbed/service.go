@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/testcontainers/testcontainers-go"
@@ -12,7 +13,8 @@ import (
 
 // Add runs one more replica of a service and does not wait for it to be ready.
 func (b *Bed) Add(ctx context.Context, name string) (*Container, error) {
-	c := &Container{Name: fmt.Sprintf("%s-%d", name, len(b.services[name])+1), bed: b, alias: name}
+	b.added[name]++
+	c := &Container{Name: fmt.Sprintf("%s-%d", name, b.added[name]), bed: b, alias: name}
 	run, err := testcontainers.Run(ctx, b.image,
 		testcontainers.WithEntrypoint("/bin/"+name),
 		testcontainers.WithEnv(b.environ(name)),
@@ -24,6 +26,15 @@ func (b *Bed) Add(ctx context.Context, name string) (*Container, error) {
 		b.services[name] = append(b.services[name], c)
 	}
 	return c, c.did("run", err)
+}
+
+// Retire asks a replica to end by SIGTERM, waits until it has, and removes it.
+func (b *Bed) Retire(ctx context.Context, c *Container) error {
+	if err := c.Stop(ctx); err != nil {
+		return err
+	}
+	b.services[c.alias] = slices.DeleteFunc(b.services[c.alias], func(r *Container) bool { return r == c })
+	return c.did("remove", c.remove())
 }
 
 func exposed(name string) []string {
@@ -56,7 +67,7 @@ func (b *Bed) environ(name string) map[string]string {
 // way is the address at which a service finds a target: its own, or that of the
 // proxy before it.
 func (b *Bed) way(target, addr string) string {
-	if b.opt.Proxied {
+	if b.opt.proxied(target) {
 		return fmt.Sprintf("toxiproxy:%d", proxyPorts[target])
 	}
 	return addr

@@ -107,7 +107,7 @@ func (b *Bed) startBroker(ctx context.Context, c *Container) error {
 
 // brokerURL is where the services find the brokers, each by its name.
 func (b *Bed) brokerURL() string {
-	if b.opt.Proxied {
+	if b.opt.proxied("nats") {
 		return "nats://" + b.way("nats", "")
 	}
 	var urls []string

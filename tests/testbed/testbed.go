@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/testcontainers/testcontainers-go"
@@ -47,6 +48,7 @@ type Options struct {
 	Replicas int               // of each service; 0 is 1
 	Brokers  int               // 1 or 3; 0 is 1
 	Proxied  bool              // everything that a service connects to is behind toxiproxy
+	Behind   []string          // or only these targets are, such as "postgres"
 	Environ  map[string]string // of all services
 	Progress func(string)      // told what is being started; nil: nobody
 }
@@ -56,18 +58,20 @@ type Bed struct {
 	opt       Options
 	docker    *testcontainers.DockerClient
 	network   *testcontainers.DockerNetwork
+	mu        sync.Mutex // of closers: servers are started at the same time
 	closers   []func() error
 	image     string
 	databases *Container
 	brokers   []*Container
 	proxies   *proxies
 	services  map[string][]*Container
+	added     map[string]int // replicas of each service, ever
 }
 
 // Start runs a shop and returns when every replica is ready. The caller closes
 // it, also after an error.
 func Start(ctx context.Context, opt Options) (*Bed, error) {
-	b := &Bed{opt: opt.withDefaults(), services: map[string][]*Container{}}
+	b := &Bed{opt: opt.withDefaults(), services: map[string][]*Container{}, added: map[string]int{}}
 	if b.opt.Engine == SQLite && b.opt.Replicas > 1 {
 		return b, errors.New("start testbed: a SQLite database is for one replica")
 	}
@@ -89,8 +93,11 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
+// proxied reports whether a target is behind toxiproxy.
+func (o Options) proxied(target string) bool { return o.Proxied || slices.Contains(o.Behind, target) }
+
 func (b *Bed) start(ctx context.Context) (err error) {
-	if err := engineIsHere(); err != nil {
+	if err := EngineIsHere(); err != nil {
 		return err
 	}
 	tclog.SetDefault(tclog.NewNoopLogger()) // a line for each container, else
@@ -124,10 +131,10 @@ func (b *Bed) start(ctx context.Context) (err error) {
 	return nil
 }
 
-// engineIsHere tells testcontainers that ports are published on this machine,
+// EngineIsHere tells testcontainers that ports are published on this machine,
 // if the Docker engine is a process of it. In what looks like a container it
 // would look for them at the container's gateway.
-func engineIsHere() error {
+func EngineIsHere() error {
 	const override = "TESTCONTAINERS_HOST_OVERRIDE"
 	if _, err := os.Stat("/var/run/docker.pid"); err != nil || os.Getenv(override) != "" {
 		return nil
@@ -143,7 +150,7 @@ func (b *Bed) startStores(ctx context.Context) error {
 		g.Go(func() error { return b.startPostgres(ctx) })
 	}
 	g.Go(func() error { return b.startBrokers(ctx) })
-	if b.opt.Proxied {
+	if b.opt.Proxied || len(b.opt.Behind) > 0 {
 		g.Go(func() error { return b.startProxies(ctx) })
 	}
 	return g.Wait()
@@ -167,7 +174,11 @@ func (b *Bed) Brokers() []*Container { return slices.Clone(b.brokers) }
 // Database returns the server of PostgreSQL, nil if there is none.
 func (b *Bed) Database() *Container { return b.databases }
 
-func (b *Bed) onClose(fn func() error) { b.closers = append(b.closers, fn) }
+func (b *Bed) onClose(fn func() error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closers = append(b.closers, fn)
+}
 
 // Close removes everything.
 func (b *Bed) Close() error {

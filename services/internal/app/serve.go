@@ -12,6 +12,7 @@ import (
 
 	"google.golang.org/grpc/reflection"
 
+	"github.com/meshmart/meshmart/services/internal/rpc"
 	"github.com/meshmart/meshmart/services/internal/version"
 )
 
@@ -23,15 +24,15 @@ func (e *Env) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	reflection.Register(e.Server)
+	reflection.Register(e.rpc)
 	failed := make(chan error, len(grpcs)+len(https))
 	var wg sync.WaitGroup
 	for _, l := range grpcs {
-		wg.Go(func() { failed <- e.Server.Serve(l) })
+		wg.Go(func() { failed <- e.rpc.Serve(l) })
 	}
 	leaving := &atomic.Bool{}
 	for i, l := range https {
-		e.https[i].Handler = farewell(leaving, e.https[i].Handler)
+		e.https[i].Handler = &farewell{leaving, e.https[i].Handler}
 		wg.Go(func() { failed <- ignoreClosed(e.https[i].Serve(l)) })
 	}
 	e.workers.start()
@@ -67,12 +68,15 @@ func (e *Env) listen() (grpcs, https []net.Listener, err error) {
 	} else if inner != nil {
 		grpcs = append(grpcs, inner)
 	}
-	if len(e.Server.GetServiceInfo()) > 1 { // more than health: it has RPCs
+	if len(e.rpc.GetServiceInfo()) > 1 { // more than health: it has RPCs
 		l, err := net.Listen("tcp", e.cfg.GRPCAddr)
 		if err != nil {
 			return grpcs, nil, fmt.Errorf("GRPC_ADDR: %w", err)
 		}
 		grpcs = append(grpcs, l)
+		if e.cfg.Mesh == rpc.Proxyless {
+			e.Check("mesh", e.rpc.Configured)
+		}
 		e.Log.Info("serving gRPC", "addr", l.Addr().String(), "version", version.Get())
 	}
 	for _, s := range e.https {
@@ -96,18 +100,6 @@ func ignoreClosed(err error) error {
 	return err
 }
 
-// farewell has clients leave, once the service drains, with the reply to their
-// next request. Whoever makes none until the drain ends loses an idle connection,
-// and may be about to use it.
-func farewell(leaving *atomic.Bool, next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if leaving.Load() {
-			w.Header().Set("Connection", "close")
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
 // drain takes the service out of the balancers' sight and lets the calls under
 // way finish; what is not finished within the limit is cut off.
 func (e *Env) drain() {
@@ -128,9 +120,9 @@ func (e *Env) drain() {
 		})
 	}
 	wg.Go(func() {
-		force := context.AfterFunc(limit, e.Server.Stop)
+		force := context.AfterFunc(limit, e.rpc.Stop)
 		defer force()
-		e.Server.GracefulStop()
+		e.rpc.GracefulStop()
 	})
 	wg.Wait()
 }
