@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 	case "":
 		os.Exit(m.Run())
 	case "shop":
-		Main()
+		runShop()
 	default:
 		app.Main(service(name))
 	}
@@ -64,6 +64,16 @@ type process struct {
 // that took.
 func (p *process) start() time.Duration {
 	p.t.Helper()
+	took, ready := p.launch()
+	if !ready {
+		p.t.Fatalf("the shop ended before it was ready: %v\n%s", p.cmd.Wait(), tail(p.log.String(), 40))
+	}
+	return took
+}
+
+// launch is start of a process that may end before it is ready.
+func (p *process) launch() (took time.Duration, ready bool) {
+	p.t.Helper()
 	began := time.Now()
 	p.cmd = exec.Command(os.Args[0])
 	p.cmd.Env = append(bareEnviron(), runAs+"=shop")
@@ -86,11 +96,10 @@ func (p *process) start() time.Duration {
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		if strings.HasPrefix(lines.Text(), "meshmart is ready") {
 			go io.Copy(io.Discard, out)
-			return time.Since(began)
+			return time.Since(began), true
 		}
 	}
-	p.t.Fatalf("the shop ended before it was ready: %v\n%s", p.cmd.Wait(), tail(p.log.String(), 40))
-	return 0
+	return 0, false
 }
 
 func (p *process) kill(s os.Signal) error {

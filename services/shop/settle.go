@@ -29,14 +29,13 @@ func settled(ctx context.Context, net app.Network) error {
 		return err
 	}
 	defer stock.Close()
-	newest, err := productpb.NewProductServiceClient(products).ListProducts(ctx, &productpb.ListProductsRequest{PageSize: 1, OrderBy: "create_time desc"})
-	if err != nil || len(newest.GetProducts()) == 0 {
-		return err
-	}
-	req := &inventorypb.GetStockRequest{ProductId: newest.GetProducts()[0].GetId()}
-	for wait := 20 * time.Millisecond; ; wait *= 2 {
-		_, err := inventorypb.NewInventoryServiceClient(stock).GetStock(ctx, req)
-		if status.Code(err) != codes.NotFound {
+	catalog, inventory := productpb.NewProductServiceClient(products), inventorypb.NewInventoryServiceClient(stock)
+	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		err := look(ctx, catalog, inventory)
+		switch status.Code(err) {
+		case codes.NotFound: // it has not heard yet
+		case codes.Unavailable, codes.DeadlineExceeded: // a busy machine must not end the shop
+		default:
 			return err
 		}
 		select {
@@ -45,6 +44,16 @@ func settled(ctx context.Context, net app.Network) error {
 		case <-time.After(wait):
 		}
 	}
+}
+
+// look asks for the stock of the newest product, if there is one.
+func look(ctx context.Context, catalog productpb.ProductServiceClient, stock inventorypb.InventoryServiceClient) error {
+	newest, err := catalog.ListProducts(ctx, &productpb.ListProductsRequest{PageSize: 1, OrderBy: "create_time desc"})
+	if err != nil || len(newest.GetProducts()) == 0 {
+		return err
+	}
+	_, err = stock.GetStock(ctx, &inventorypb.GetStockRequest{ProductId: newest.GetProducts()[0].GetId()})
+	return err
 }
 
 func connect(net app.Network, name string) (*grpc.ClientConn, error) {

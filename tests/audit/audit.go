@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -106,6 +107,9 @@ func (a *auditor) checkOrders() {
 		if o.token {
 			a.violated("order %s still has the token of its card", id)
 		}
+		if o.total != o.sum {
+			a.violated("order %s is of %d %s and its items of %d", id, o.total, o.currency, o.sum)
+		}
 		a.checkHistory(id, o)
 		if o.state == "COMPLETED" {
 			a.checkCompleted(id, o)
@@ -115,18 +119,25 @@ func (a *auditor) checkOrders() {
 	}
 }
 
-// checkHistory: versions rise by one from 1, no state comes twice, and the last
-// is the order's own.
+// histories are the ways of an order to its end.
+var histories = []string{
+	"PENDING CONFIRMED COMPLETED",
+	"PENDING REJECTED",
+	"PENDING CANCELLING CANCELLED",
+	"PENDING CONFIRMED CANCELLING CANCELLED",
+	"PENDING CONFIRMED COMPLETED CANCELLING CANCELLED",
+}
+
+// checkHistory: the order has gone one of the ways, versions rise by one from 1,
+// and the last state is the order's own.
 func (a *auditor) checkHistory(id string, o *order) {
-	seen := map[string]bool{}
-	for i, state := range o.history {
-		if seen[state] {
-			a.violated("order %s was %s twice: %v", id, state, o.history)
-		}
-		seen[state] = true
+	for i := range o.history {
 		if o.versions[i] != int64(i+1) {
 			a.violated("order %s has the versions %v", id, o.versions)
 		}
+	}
+	if !slices.Contains(histories, strings.Join(o.history, " ")) {
+		a.violated("order %s has the history %v", id, o.history)
 	}
 	if len(o.history) == 0 || o.history[len(o.history)-1] != o.state || o.version != int64(len(o.history)) {
 		a.violated("order %s is %s in version %d, and its history is %v", id, o.state, o.version, o.history)
@@ -151,13 +162,25 @@ func (a *auditor) checkCompleted(id string, o *order) {
 	}
 }
 
+// undone are the states of what an order leaves that came to nothing. Only what
+// was confirmed can have been captured or bought.
+var undone = map[string][]string{
+	"REJECTED":  {"DECLINED", "VOIDED", "RELEASED"},
+	"CANCELLED": {"DECLINED", "VOIDED", "RELEASED", "REFUNDED", "RETURNED"},
+}
+
 // checkUndone: of an order that came to nothing no money and no stock is kept.
+// Its saga has released the stock, so there is a reservation, if only a mark that
+// there must be none.
 func (a *auditor) checkUndone(id string, o *order) {
-	if p := a.payments[id]; p != nil && !slices.Contains([]string{"DECLINED", "VOIDED", "REFUNDED"}, p.state) {
+	if p := a.payments[id]; p != nil && !slices.Contains(undone[o.state], p.state) {
 		a.violated("order %s is %s and its payment %s is %s", id, o.state, p.id, p.state)
 	}
-	if r := a.reservations[id]; r != nil && r.state != "RELEASED" && r.state != "RETURNED" {
-		a.violated("order %s is %s and its reservation %s", id, o.state, r.state)
+	switch r := a.reservations[id]; {
+	case r == nil || !slices.Contains(undone[o.state], r.state):
+		a.violated("order %s is %s and its reservation %s", id, o.state, stateOf(r))
+	case len(r.items) > 0 && !slices.Equal(r.items, o.items):
+		a.violated("order %s is of %v and had taken %v", id, o.items, r.items)
 	}
 }
 
@@ -168,11 +191,12 @@ func stateOf(r *reservation) string {
 	return "is " + r.state
 }
 
-// movements are those that a payment in each state has in the ledger.
+// movements are those that a payment in each state has in the ledger. None are of
+// a charge that the processor has declined, or never answered for.
 var movements = map[string][][]string{
-	"DECLINED": {nil, {"AUTHORIZE", "VOID"}, {"AUTHORIZE"}}, // the latter: its capture was declined
+	"DECLINED": {nil, {"AUTHORIZE"}}, // the latter: its capture was declined
 	"CAPTURED": {{"AUTHORIZE", "CAPTURE"}},
-	"VOIDED":   {nil, {"AUTHORIZE", "VOID"}, {"VOID"}},
+	"VOIDED":   {nil, {"AUTHORIZE", "VOID"}},
 	"REFUNDED": {{"AUTHORIZE", "CAPTURE", "REFUND"}},
 }
 
@@ -194,21 +218,35 @@ func (a *auditor) checkPayments() {
 		a.checkCharge(p)
 	}
 	for key, c := range a.charges {
+		if _, known := completed[key]; !known {
+			a.violated("the processor has %s %d %s of a payment %s that does not exist", c.state, c.amount, c.currency, key)
+		}
 		if (c.state == "CAPTURED" || c.state == "AUTHORIZED") && !completed[key] {
 			a.violated("the processor has %s %d %s of payment %s, which has no order that is COMPLETED", c.state, c.amount, c.currency, key)
 		}
 	}
 }
 
+// charged are the states at the processor of a payment in each state. It declines
+// a charge whose answer is lost, and then the payment is voided.
+var charged = map[string][]string{
+	"DECLINED": {"DECLINED"},
+	"CAPTURED": {"CAPTURED"},
+	"VOIDED":   {"VOIDED", "DECLINED"},
+	"REFUNDED": {"REFUNDED"},
+}
+
 func (a *auditor) checkCharge(p *payment) {
 	c, ok := a.charges[p.id]
 	switch {
-	case !ok && (p.state == "CAPTURED" || p.state == "REFUNDED"):
-		a.violated("payment %s is %s and the processor does not know it", p.id, p.state)
-	case ok && p.state == "CAPTURED" && (c.state != "CAPTURED" || c.amount != p.amount || c.currency != p.currency):
-		a.violated("payment %s is CAPTURED of %d %s, and at the processor %s of %d %s", p.id, p.amount, p.currency, c.state, c.amount, c.currency)
-	case ok && p.state == "REFUNDED" && c.state != "REFUNDED":
-		a.violated("payment %s is REFUNDED, and at the processor %s", p.id, c.state)
+	case !ok && p.tombstone: // the processor was never asked
+	case !ok || p.tombstone || !slices.Contains(charged[p.state], c.state):
+		a.violated("payment %s is %s, and at the processor %q", p.id, p.state, c.state)
+	case len(p.ledger) > 0 && p.state == "VOIDED" && c.state != "VOIDED":
+		a.violated("payment %s was authorized and is VOIDED, and at the processor %s", p.id, c.state)
+	case c.state == "VOIDED" && c.amount == 0 && len(p.ledger) == 0: // voided before it was authorized
+	case c.amount != p.amount || c.currency != p.currency:
+		a.violated("payment %s is %s of %d %s, and at the processor %s of %d %s", p.id, p.state, p.amount, p.currency, c.state, c.amount, c.currency)
 	}
 }
 

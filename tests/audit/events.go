@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"google.golang.org/protobuf/proto"
@@ -17,12 +18,12 @@ import (
 // An announcement is what an event says of an order.
 type announcement struct{ subject, order string }
 
-// consumers are those that act on events of an order.
+// consumers are those that act on events, and on which.
 func (b Books) consumers() []consumer {
 	return []consumer{
 		{b.Order, "order", []string{"payment.captured", "payment.declined", "stock.committed"}},
 		{b.Payment, "payment", []string{"order.confirmed"}},
-		{b.Inventory, "inventory", []string{"order.confirmed"}},
+		{b.Inventory, "inventory", []string{"order.confirmed", "order.rejected", "order.cancelled", "product.created", "product.deleted"}},
 	}
 }
 
@@ -37,12 +38,16 @@ type consumer struct {
 func (a *auditor) checkEvents(ctx context.Context, b Books) error {
 	announced := map[announcement]string{} // the event's id
 	bySubject := map[string][]string{}     // ids
-	for _, stream := range []string{"ORDER", "PAYMENT", "STOCK"} {
+	for _, stream := range []string{"ORDER", "PAYMENT", "STOCK", "PRODUCT"} {
 		err := readStream(ctx, b.Broker, stream, func(m jetstream.Msg) error {
 			id := m.Headers().Get(jetstream.MsgIDHeader)
 			order, err := orderOf(m)
-			if err != nil || order == "" {
+			if err != nil {
 				return err
+			}
+			if order == "" {
+				bySubject[m.Subject()] = append(bySubject[m.Subject()], id)
+				return nil
 			}
 			a.sum.Events++
 			at := announcement{m.Subject(), order}
@@ -82,19 +87,19 @@ func (a *auditor) checkAnnounced(announced map[announcement]string) {
 		for _, kind := range p.ledger {
 			want[announcement{movementSubjects[kind], id}] = true
 		}
-		if p.state == "DECLINED" {
+		switch {
+		case p.state == "DECLINED":
 			want[announcement{"payment.declined", id}] = true
+		case p.state == "VOIDED" && !p.tombstone: // also what was never entered
+			want[announcement{"payment.voided", id}] = true
 		}
 	}
 	for id, r := range a.reservations {
-		switch {
-		case len(r.items) == 0:
-		case r.state == "COMMITTED" || r.state == "RETURNED":
-			want[announcement{"stock.reserved", id}] = true
-			want[announcement{"stock.committed", id}] = true
-		default:
-			want[announcement{"stock.reserved", id}] = true
-			want[announcement{"stock.released", id}] = true
+		if len(r.items) == 0 {
+			continue // it is only a mark
+		}
+		for _, subject := range stockSubjects[r.state] {
+			want[announcement{subject, id}] = true
 		}
 	}
 	for at := range want {
@@ -103,8 +108,7 @@ func (a *auditor) checkAnnounced(announced map[announcement]string) {
 		}
 	}
 	for at := range announced {
-		// What was returned is released as well; an order's own voids need no ledger.
-		if !want[at] && at.subject != "stock.released" && at.subject != "payment.voided" {
+		if !want[at] {
 			a.violated("%s of order %s was announced and did not happen", at.subject, at.order)
 		}
 	}
@@ -119,8 +123,16 @@ var movementSubjects = map[string]string{
 	"AUTHORIZE": "payment.authorized", "CAPTURE": "payment.captured", "VOID": "payment.voided", "REFUND": "payment.refunded",
 }
 
+// stockSubjects are the events of a reservation with items, by its state.
+var stockSubjects = map[string][]string{
+	"RESERVED":  {"stock.reserved"},
+	"COMMITTED": {"stock.reserved", "stock.committed"},
+	"RELEASED":  {"stock.reserved", "stock.released"},
+	"RETURNED":  {"stock.reserved", "stock.committed", "stock.released"},
+}
+
 // checkApplied: each event that the consumer acts on is in its inbox, where it
-// can be once only.
+// can be once only, and no other.
 func (a *auditor) checkApplied(ctx context.Context, c consumer, bySubject map[string][]string) error {
 	applied := map[string]bool{}
 	err := each(ctx, c.db, `SELECT id FROM inbox WHERE consumer = '`+c.name+`'`, func(scan scanner) error {
@@ -132,12 +144,17 @@ func (a *auditor) checkApplied(ctx context.Context, c consumer, bySubject map[st
 	if err != nil {
 		return err
 	}
+	surplus := maps.Clone(applied)
 	for _, subject := range c.subjects {
 		for _, id := range bySubject[subject] {
 			if !applied[id] {
 				a.violated("the %s service has not applied %s %s", c.name, subject, id)
 			}
+			delete(surplus, id)
 		}
+	}
+	for id := range surplus {
+		a.violated("the %s service has applied an event %s that is in no stream", c.name, id)
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ type item struct {
 type order struct {
 	state, step, currency, paymentID string
 	total, version                   int64
+	sum                              int64 // of the items' prices
 	due, token                       bool
 	items                            []item
 	history                          []string // of states
@@ -26,6 +27,7 @@ type payment struct {
 	amount              int64
 	ledger              []string // kinds of movement
 	amounts             bool     // each movement is of the payment's amount
+	tombstone           bool     // there never was a payment, only its refusal
 }
 
 type charge struct {
@@ -66,12 +68,14 @@ func (a *auditor) readOrders(ctx context.Context, db *sql.DB) error {
 	if err != nil {
 		return err
 	}
-	err = each(ctx, db, `SELECT order_id, product_id, quantity FROM order_items`, func(scan scanner) error {
+	err = each(ctx, db, `SELECT order_id, product_id, quantity, unit_price FROM order_items`, func(scan scanner) error {
 		var id string
 		var i item
-		err := scan(&id, &i.product, &i.quantity)
+		var price int64
+		err := scan(&id, &i.product, &i.quantity, &price)
 		if o := a.orders[id]; err == nil && o != nil {
 			o.items = append(o.items, i)
+			o.sum += i.quantity * price
 		}
 		return err
 	})
@@ -94,10 +98,10 @@ func (a *auditor) readOrders(ctx context.Context, db *sql.DB) error {
 
 func (a *auditor) readPayments(ctx context.Context, db *sql.DB) error {
 	byID := map[string]*payment{}
-	err := each(ctx, db, `SELECT id, order_id, state, currency, amount FROM payments`, func(scan scanner) error {
+	err := each(ctx, db, `SELECT id, order_id, state, currency, amount, user_id = '' FROM payments`, func(scan scanner) error {
 		var order string
 		p := &payment{amounts: true}
-		err := scan(&p.id, &order, &p.state, &p.currency, &p.amount)
+		err := scan(&p.id, &order, &p.state, &p.currency, &p.amount, &p.tombstone)
 		a.payments[order], byID[p.id] = p, p
 		return err
 	})
