@@ -110,6 +110,7 @@ func Run(ctx context.Context, svc Service, opt Options) (err error) {
 	if err != nil {
 		return err
 	}
+	opt.Network = network(cfg, opt)
 	env, err := newEnv(ctx, svc, cfg, opt)
 	if err != nil {
 		return err
@@ -127,9 +128,6 @@ func Run(ctx context.Context, svc Service, opt Options) (err error) {
 func (o Options) withDefaults() Options {
 	if o.Environ == nil {
 		o.Environ = Environ()
-	}
-	if o.Network == nil {
-		o.Network = dns{o.Environ}
 	}
 	if o.Metrics == nil {
 		o.Metrics = NewMetrics()
@@ -153,7 +151,7 @@ func NewMetrics() *prometheus.Registry {
 // guard holds what was registered to its contracts: every RPC has a policy, and
 // if one asks for a token there is a verifier.
 func (e *Env) guard() error {
-	ps, err := policy.Registered(e.Server)
+	ps, err := policy.Registered(e.rpc)
 	if err != nil {
 		return err
 	}

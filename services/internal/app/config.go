@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/caarlos0/env/v11"
+
+	"github.com/meshmart/meshmart/services/internal/rpc"
 )
 
 // config is what every service reads from its environment.
@@ -26,6 +28,8 @@ type config struct {
 	NATSURL         string        `env:"NATS_URL" envDefault:"nats://nats:4222" doc:"the broker; several with commas between"`
 	NATSReplicas    int           `env:"NATS_REPLICAS" envDefault:"1" doc:"copies of every event that the broker keeps: 1, 3 or 5"`
 	TrustNetwork    bool          `env:"TRUST_NETWORK" envDefault:"false" doc:"answer INTERNAL RPCs from wherever they come, because a mesh or a network policy lets only the shop's services through"`
+	Mesh            rpc.Mesh      `env:"MESH" doc:"what repeats, balances and encrypts calls: none (the process repeats and balances), istio, ambient, linkerd, or proxyless (a binary built for it); empty: a mesh of proxies"`
+	PodNamespace    string        `env:"POD_NAMESPACE" envDefault:"default" doc:"with MESH=proxyless, the namespace of the services that are called"`
 	LogLevel        slog.Level    `env:"LOG_LEVEL" envDefault:"info" doc:"debug, info, warn or error"`
 	OTLPEndpoint    string        `env:"OTEL_EXPORTER_OTLP_ENDPOINT" doc:"collector for traces by OTLP over gRPC, such as http://localhost:4317; empty: none"`
 	TraceRatio      float64       `env:"TRACE_RATIO" envDefault:"1" doc:"share of the traces begun here that are kept, 0 to 1"`

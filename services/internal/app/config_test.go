@@ -27,6 +27,7 @@ func TestWrongVariablesAreNamed(t *testing.T) {
 		{"SHUTDOWN_TIMEOUT", "-1s", "SHUTDOWN_TIMEOUT"},
 		{"DRAIN_DELAY", "-1s", "DRAIN_DELAY"},
 		{"LOG_LEVEL", "loud", "LOG_LEVEL"},
+		{"MESH", "envoy", `MESH: "envoy" is not a valid rpc.Mesh: it is one of none, istio`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -70,7 +71,7 @@ func TestHelpTellsEveryVariable(t *testing.T) {
 	var out strings.Builder
 	svc := Service{Name: "payment", Doc: "charges for orders", Calls: []string{"user"}, Config: &payments{}}
 	Help(&out, svc.Name, svc.Doc, svc)
-	for _, want := range []string{"charges for orders", "SIMULATOR_LATENCY", "20ms", "how long an answer takes", "USER_ADDR", "GRPC_ADDR", "NATS_URL", "-version"} {
+	for _, want := range []string{"charges for orders", "SIMULATOR_LATENCY", "20ms", "how long an answer takes", "USER_ADDR", "GRPC_ADDR", "NATS_URL", "MESH", "-version"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in the help:\n%s", want, out.String())
 		}

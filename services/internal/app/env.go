@@ -33,7 +33,7 @@ type Env struct {
 	Log    *slog.Logger
 	Traces trace.TracerProvider
 	Meters metric.MeterProvider
-	Server *grpc.Server
+	Server grpc.ServiceRegistrar
 	Clock  func() time.Time
 
 	svc      Service
@@ -57,12 +57,15 @@ func newEnv(ctx context.Context, svc Service, cfg *config, opt Options) (*Env, e
 	}
 	log := newLog(opt.Log, svc.Name, cfg.LogLevel)
 	draining := make(chan struct{})
-	srv := rpc.NewServer(rpc.ServerConfig{Log: log, Traces: t.traces, Meters: t.meters, Clock: opt.Clock, Outage: db.IsUnavailable,
-		Insider: insider(cfg, opt.Network), Draining: draining, Point: opt.Point})
+	srv, err := rpc.NewServer(rpc.ServerConfig{Log: log, Traces: t.traces, Meters: t.meters, Clock: opt.Clock, Mesh: cfg.Mesh,
+		Outage: db.IsUnavailable, Insider: insider(cfg, opt.Network), Draining: draining, Point: opt.Point})
+	if err != nil {
+		return nil, errors.Join(err, t.close())
+	}
 	e := &Env{
-		Name: svc.Name, Log: log, Traces: t.traces, Meters: t.meters, Server: srv.Server, Clock: opt.Clock,
+		Name: svc.Name, Log: log, Traces: t.traces, Meters: t.meters, Server: srv, Clock: opt.Clock,
 		svc: svc, cfg: cfg, opt: opt, rpc: srv,
-		health:   newHealth(srv.Server, opt),
+		health:   newHealth(srv, opt),
 		workers:  newWorkers(log),
 		draining: draining,
 		revoked:  auth.NewRevocations(opt.Clock),
@@ -124,7 +127,8 @@ func (e *Env) Dial(name string) (*grpc.ClientConn, error) {
 		return nil, fmt.Errorf("dial %s: not declared in Service.Calls", name)
 	}
 	target, opts := e.opt.Network.Target(name)
-	cc, err := rpc.Dial(rpc.ClientConfig{Name: name, Target: target, Log: e.Log, Traces: e.Traces, Meters: e.Meters, Breaker: e.Breaker, Point: e.opt.Point}, opts...)
+	cc, err := rpc.Dial(rpc.ClientConfig{Name: name, Target: target, Mesh: e.cfg.Mesh, Log: e.Log, Traces: e.Traces, Meters: e.Meters,
+		Breaker: e.Breaker, Point: e.opt.Point}, opts...)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s at %s: %w", name, target, err)
 	}

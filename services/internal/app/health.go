@@ -11,11 +11,11 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"google.golang.org/grpc"
 	grpchealth "google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/meshmart/meshmart/services/internal/breaker"
+	"github.com/meshmart/meshmart/services/internal/rpc"
 )
 
 // How often readiness is looked at: often until the service is ready for the
@@ -39,7 +39,7 @@ const BreakerPrefix = "breaker/"
 // health keeps grpc.health.v1 and /readyz at what the checks say.
 type health struct {
 	server  *grpchealth.Server
-	grpc    *grpc.Server
+	grpc    *rpc.Server
 	onReady func()
 	status  func(error) // nil: nobody is told
 
@@ -57,7 +57,7 @@ type check struct {
 
 var errStarting = errors.New("starting")
 
-func newHealth(s *grpc.Server, opt Options) *health {
+func newHealth(s *rpc.Server, opt Options) *health {
 	h := &health{server: grpchealth.NewServer(), grpc: s, onReady: opt.Ready, status: opt.Status, reason: errStarting}
 	healthpb.RegisterHealthServer(s, h.server)
 	h.server.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)

@@ -5,11 +5,14 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 
 	"google.golang.org/grpc"
-	resolver "google.golang.org/grpc/resolver/dns"
+	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/meshmart/meshmart/services/internal/rpc"
 )
 
 // A Network is how services find each other.
@@ -20,6 +23,22 @@ type Network interface {
 	Target(name string) (target string, opts []grpc.DialOption)
 }
 
+// network returns how services find each other in the mesh that they are
+// configured for. Those that share a process need none: what they are configured
+// for is changed to that.
+func network(cfg *config, opt Options) Network {
+	if _, inProcess := opt.Network.(*Memory); inProcess {
+		cfg.Mesh = ""
+	}
+	switch {
+	case opt.Network != nil:
+		return opt.Network
+	case cfg.Mesh == rpc.Proxyless:
+		return xds{opt.Environ, cfg.PodNamespace}
+	}
+	return dns{opt.Environ}
+}
+
 // dns finds a service by its name, as Kubernetes and a mesh have it, or at the
 // address in $NAME_ADDR.
 type dns struct{ environ map[string]string }
@@ -27,7 +46,21 @@ type dns struct{ environ map[string]string }
 func (dns) Listen(string) (net.Listener, error) { return nil, nil }
 
 func (n dns) Target(name string) (string, []grpc.DialOption) {
-	return cmp.Or(n.environ[peerVariable(name)], name+":9090"), []grpc.DialOption{grpc.WithResolvers(fresh{resolver.NewBuilder()})}
+	return cmp.Or(n.environ[peerVariable(name)], name+":9090"), []grpc.DialOption{grpc.WithResolvers(fresh{resolver.Get("dns")})}
+}
+
+// xds has the mesh's control plane find a service, by its full name in the mesh:
+// that in $NAME_ADDR, or of its namespace.
+type xds struct {
+	environ   map[string]string
+	namespace string
+}
+
+func (xds) Listen(string) (net.Listener, error) { return nil, nil }
+
+func (x xds) Target(name string) (string, []grpc.DialOption) {
+	addr := cmp.Or(x.environ[peerVariable(name)], fmt.Sprintf("%s.%s.svc.cluster.local:9090", name, x.namespace))
+	return "xds:///" + strings.TrimPrefix(addr, "xds:///"), nil
 }
 
 // Memory connects services that share a process, without any socket.
@@ -38,11 +71,12 @@ type Memory struct {
 
 // insider returns who may call INTERNAL RPCs: within a process its own services;
 // between processes those on this machine, as a mesh's sidecar is. TRUST_NETWORK
-// says that somebody else sees to it.
+// says that somebody else sees to it, and without proxies it is the server itself
+// that lets in whom the mesh lists.
 func insider(cfg *config, network Network) func(net.Addr) bool {
 	_, inProcess := network.(*Memory)
 	return func(from net.Addr) bool {
-		if cfg.TrustNetwork || from.Network() == "bufconn" {
+		if cfg.TrustNetwork || cfg.Mesh == rpc.Proxyless || from.Network() == "bufconn" {
 			return true
 		}
 		tcp, ok := from.(*net.TCPAddr)

@@ -116,9 +116,14 @@ func Exempt(method string) bool {
 	return strings.HasPrefix(method, "/grpc.health.v1.") || strings.HasPrefix(method, "/grpc.reflection.")
 }
 
+// Server is what RPCs are registered with.
+type Server interface {
+	GetServiceInfo() map[string]grpc.ServiceInfo
+}
+
 // Registered returns the policies of all RPCs that a server has been given. An
 // RPC without a policy is an error that names it: it must not be served.
-func Registered(s *grpc.Server) ([]*Policy, error) {
+func Registered(s Server) ([]*Policy, error) {
 	var ps []*Policy
 	var errs []error
 	for service, info := range s.GetServiceInfo() {

@@ -3,13 +3,13 @@ package rpc
 import (
 	"context"
 	"log/slog"
+	"slices"
 
 	"github.com/google/uuid"
 	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -24,6 +24,8 @@ type ClientConfig struct {
 	// Name is the service that is called; the breaker is named after it.
 	Name   string
 	Target string
+	// Mesh is what the connection goes through.
+	Mesh   Mesh
 	Log    *slog.Logger
 	Traces trace.TracerProvider
 	Meters metric.MeterProvider
@@ -40,14 +42,16 @@ type ClientConfig struct {
 const MaxReply = 32 << 20
 
 // Dial returns a connection with a circuit breaker of its own. It connects when
-// it is first used. The transport is plaintext: on the wire the mesh encrypts
-// it. It keeps no retries: the mesh repeats what the contract allows.
+// it is first used. With a mesh of proxies the transport is plaintext, for on the
+// wire the mesh encrypts it, and it keeps no retries, for the mesh repeats what
+// the contract allows. Whoever repeats: the breaker counts a call once.
 func Dial(cfg ClientConfig, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
+	how, err := cfg.Mesh.dialOptions(cfg.Name)
+	if err != nil {
+		return nil, err
+	}
 	g, w := newGuard(cfg), witness{cfg.Point}
-	return grpc.NewClient(cfg.Target, append([]grpc.DialOption{
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDisableServiceConfig(),
-		grpc.WithDisableRetry(),
+	return grpc.NewClient(cfg.Target, slices.Concat([]grpc.DialOption{
 		grpc.WithConnectParams(reconnect()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxReply)),
 		grpc.WithStatsHandler(otelgrpc.NewClientHandler(
@@ -60,7 +64,7 @@ func Dial(cfg ClientConfig, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
 		grpc.WithStreamInterceptor(g.stream),
 		grpc.WithChainUnaryInterceptor(w.unary),
 		grpc.WithChainStreamInterceptor(w.stream),
-	}, opts...)...)
+	}, how, opts)...)
 }
 
 func (g *guard) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
@@ -113,7 +117,7 @@ func (g *guard) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.Clie
 }
 
 // identified fills in an empty request_id (AIP-4235), so that a repetition by
-// the mesh is known for one. The caller's message is left as it was.
+// the mesh or by gRPC is known for one. The caller's message is left as it was.
 func identified(req any, p *policy.Policy) any {
 	m, ok := req.(proto.Message)
 	if !ok || p == nil || p.RequestID == nil || m.ProtoReflect().Has(p.RequestID) {

@@ -63,11 +63,14 @@ func newHop(t *testing.T, handle func(ctx context.Context) error) *hop {
 	t.Helper()
 	log, traces, meters := slog.New(slog.DiscardHandler), tracenoop.NewTracerProvider(), noop.NewMeterProvider()
 	h := &hop{handle: handle, lis: bufconn.Listen(1 << 16)}
-	h.server = NewServer(ServerConfig{Log: log, Traces: traces, Meters: meters, Clock: time.Now})
+	var err error
+	h.server, err = NewServer(ServerConfig{Log: log, Traces: traces, Meters: meters, Clock: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
 	greeterpb.RegisterGreetingServiceServer(h.server, h)
 	go h.server.Serve(h.lis)
 	t.Cleanup(h.server.Stop)
-	var err error
 	h.conn, err = Dial(ClientConfig{Name: "hop", Target: "passthrough:///hop", Log: log, Traces: traces, Meters: meters}, grpc.WithContextDialer(h.dial))
 	if err != nil {
 		t.Fatal(err)
@@ -80,10 +83,10 @@ func newHop(t *testing.T, handle func(ctx context.Context) error) *hop {
 // callers: what each has left is less than what its caller has, by at least what
 // that keeps for itself.
 func TestEachHopGetsLessThanItsCaller(t *testing.T) {
-	var left [3]time.Duration
+	var left [3]atomic.Int64 // the last one's call may be given up before its handler is done
 	note := func(i int, ctx context.Context) {
 		end, _ := ctx.Deadline()
-		left[i] = time.Until(end)
+		left[i].Store(int64(time.Until(end)))
 	}
 	last := newHop(t, func(ctx context.Context) error {
 		note(2, ctx)
@@ -99,7 +102,8 @@ func TestEachHopGetsLessThanItsCaller(t *testing.T) {
 		t.Errorf("got %v; was there time left for the caller: %v", err, ctx.Err() == nil)
 	}
 	before := 500 * time.Millisecond
-	for i, l := range left {
+	for i := range left {
+		l := time.Duration(left[i].Load())
 		if l <= 0 || l > before-minShave {
 			t.Errorf("hop %d has %v left, its caller had %v", i, l, before)
 		}

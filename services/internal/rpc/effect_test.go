@@ -130,14 +130,17 @@ type far struct {
 func newFar(t *testing.T) *far {
 	t.Helper()
 	f := &far{stock: stock{w: &world{}}}
-	f.server = NewServer(ServerConfig{Log: slog.New(slog.DiscardHandler), Traces: tracenoop.NewTracerProvider(), Meters: noop.NewMeterProvider(),
+	var err error
+	f.server, err = NewServer(ServerConfig{Log: slog.New(slog.DiscardHandler), Traces: tracenoop.NewTracerProvider(), Meters: noop.NewMeterProvider(),
 		Clock: time.Now, Insider: func(net.Addr) bool { return true }})
+	if err != nil {
+		t.Fatal(err)
+	}
 	f.server.Verify(auth.NewVerifier(auth.KeySet{}, nil, time.Now))
 	inventorypb.RegisterInventoryServiceServer(f.server, f)
 	lis := bufconn.Listen(1 << 16)
 	go f.server.Serve(lis)
 	t.Cleanup(f.server.Stop)
-	var err error
 	f.conn, err = Dial(ClientConfig{Name: "far", Target: "passthrough:///far", Log: slog.New(slog.DiscardHandler),
 		Traces: tracenoop.NewTracerProvider(), Meters: noop.NewMeterProvider()},
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return lis.DialContext(ctx) }))

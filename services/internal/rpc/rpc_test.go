@@ -128,8 +128,11 @@ func newWorld(t *testing.T) *world {
 	}
 	traces := sdktrace.NewTracerProvider(sdktrace.WithSyncer(w.spans))
 	log := slog.New(slog.NewJSONHandler(w, nil))
-	s := NewServer(ServerConfig{Log: log, Traces: traces, Meters: noop.NewMeterProvider(), Clock: time.Now,
+	s, err := NewServer(ServerConfig{Log: log, Traces: traces, Meters: noop.NewMeterProvider(), Clock: time.Now,
 		Insider: func(net.Addr) bool { return !w.outside }, Outage: db.IsUnavailable})
+	if err != nil {
+		t.Fatal(err)
+	}
 	greeterpb.RegisterGreetingServiceServer(s, greeter{w: w})
 	inventorypb.RegisterInventoryServiceServer(s, stock{w: w})
 	userpb.RegisterAuthServiceServer(s, login{})

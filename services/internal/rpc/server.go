@@ -1,6 +1,7 @@
 // Package rpc is how services speak gRPC: one constructor for servers and one
 // for clients, so that every call is traced, logged, guarded and bounded alike.
-// Encryption, retries and balancing are the mesh's work, not this package's.
+// Encryption, retries and balancing are the mesh's work, not this package's,
+// unless there is none: see Mesh.
 package rpc
 
 import (
@@ -39,6 +40,8 @@ type ServerConfig struct {
 	Traces trace.TracerProvider
 	Meters metric.MeterProvider
 	Clock  func() time.Time
+	// Mesh is what the server stands in.
+	Mesh Mesh
 	// Insider reports whether a caller at this address is one of the shop's own
 	// services, as far as that can be told here: others get no INTERNAL RPC.
 	Insider func(net.Addr) bool
@@ -56,7 +59,7 @@ type ServerConfig struct {
 // Server is a gRPC server whose every call passes through the policy that the
 // RPC's contract declares.
 type Server struct {
-	*grpc.Server
+	transport
 
 	cfg      ServerConfig
 	limits   *limits
@@ -64,9 +67,10 @@ type Server struct {
 }
 
 // NewServer returns a server with nothing registered.
-func NewServer(cfg ServerConfig) *Server {
+func NewServer(cfg ServerConfig) (*Server, error) {
 	s := &Server{cfg: cfg, limits: newLimits(cfg.Clock)}
-	s.Server = grpc.NewServer(
+	var err error
+	s.transport, err = cfg.Mesh.server(cfg.Log,
 		grpc.StatsHandler(otelgrpc.NewServerHandler(
 			otelgrpc.WithTracerProvider(cfg.Traces),
 			otelgrpc.WithMeterProvider(cfg.Meters),
@@ -76,7 +80,10 @@ func NewServer(cfg ServerConfig) *Server {
 		grpc.UnaryInterceptor(s.unary),
 		grpc.StreamInterceptor(s.stream),
 	)
-	return s
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // Verify makes v the judge of the tokens that callers present. It must be
