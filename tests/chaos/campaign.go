@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/meshmart/meshmart/tests/audit"
 	"github.com/meshmart/meshmart/tests/testbed"
 )
 
@@ -25,14 +24,18 @@ type campaign struct {
 
 	recovery sync.WaitGroup // those who measure how long it takes
 
+	talk sync.Mutex // held while a line is written
+
 	mu     sync.Mutex
 	report Report
 	broken map[string]bool // what has a fault at the moment
+
+	line sync.Mutex // while one is printed
 }
 
 // Run starts a shop, runs a campaign and checks the books. The report is nil if
-// it came to nothing; the error says that a promise was broken, or why nobody
-// can tell.
+// it came to nothing; the error says that promises were broken, or why nobody
+// can tell, or both.
 func Run(ctx context.Context, cfg Config) (*Report, error) {
 	c := &campaign{cfg: cfg, report: newReport(cfg), broken: map[string]bool{}}
 	c.say("seed %d", cfg.Seed)
@@ -52,15 +55,18 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	if c.shop, err = openShop(ctx, bed); err != nil {
 		return nil, fmt.Errorf("open the shop: %w", err)
 	}
-	if err := c.run(ctx); err != nil {
-		c.keepLogs()
-		return nil, err
+	err = c.run(ctx)
+	broken := len(c.report.Violations)
+	if broken > 0 {
+		err = errors.Join(fmt.Errorf("%d promises broken; to repeat: -seed %d", broken, cfg.Seed), err)
 	}
-	if len(c.report.Violations) > 0 {
+	if err != nil {
 		c.keepLogs()
-		return &c.report, fmt.Errorf("%d promises broken; to repeat: -seed %d", len(c.report.Violations), cfg.Seed)
+		if broken == 0 {
+			return nil, err
+		}
 	}
-	return &c.report, nil
+	return &c.report, err
 }
 
 // run places the orders under fire, and then takes stock in peace.
@@ -73,7 +79,11 @@ func (c *campaign) run(ctx context.Context) error {
 	var faults, progress sync.WaitGroup
 	var broken error
 	quiet, stop := context.WithCancel(ctx)
-	faults.Go(func() { broken = c.breakThings(selling) })
+	faults.Go(func() {
+		if broken = c.breakThings(selling); broken != nil {
+			sold() // what is left would be sold in peace
+		}
+	})
 	progress.Go(func() { c.tell(quiet) })
 	c.sell(selling)
 	sold()
@@ -89,50 +99,71 @@ func (c *campaign) run(ctx context.Context) error {
 	return c.settle(ctx)
 }
 
-// settle waits for the shop to come to rest and checks the books.
+// settle waits for the shop to come to rest and checks the books. What is still
+// under way when the time is up is a promise broken, and the books are checked
+// all the same.
 func (c *campaign) settle(ctx context.Context) error {
 	began := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, restWithin)
+	inTime, cancel := context.WithTimeout(ctx, restWithin)
 	defer cancel()
-	for {
-		books, done, err := c.bed.Books(ctx)
-		if err != nil {
-			return fmt.Errorf("open the books: %w", err)
-		}
-		pending, err := books.Pending(ctx)
+	var pending string
+	var err error
+	for inTime.Err() == nil {
+		pending, err = c.pending(inTime)
 		if err == nil && pending == "" {
 			c.report.Rest = time.Since(began)
-			defer done()
-			return c.balance(ctx, books)
-		}
-		done()
-		if ctx.Err() != nil {
-			c.report.violated("after %v in peace %s (%v)", restWithin, pending, err)
-			return nil
+			return c.balance(ctx)
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	c.report.violated("after %v in peace %s (%v)", restWithin, pending, err)
+	return c.balance(ctx)
+}
+
+func (c *campaign) pending(ctx context.Context) (string, error) {
+	books, done, err := c.bed.Books(ctx)
+	defer done()
+	if err != nil {
+		return "", fmt.Errorf("open the books: %w", err)
+	}
+	return books.Pending(ctx)
 }
 
 // balance checks the books, and that every customer's order is there once, as
-// they were told.
-func (c *campaign) balance(ctx context.Context, books audit.Books) error {
-	// The last events may still be on their way into the inboxes.
-	var violations []string
-	var err error
-	for range 50 {
-		if c.report.Summary, violations, err = books.Check(ctx); err != nil {
+// they were told. The last events may still be on their way into the inboxes, so
+// what is wrong at first is looked at again.
+func (c *campaign) balance(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, restWithin)
+	defer cancel()
+	var wrong []string
+	for began := time.Now(); ; time.Sleep(200 * time.Millisecond) {
+		var err error
+		if wrong, err = c.check(ctx); err != nil {
 			return err
 		}
-		if len(violations) == 0 {
+		if len(wrong) == 0 || time.Since(began) > 10*time.Second {
 			break
 		}
-		time.Sleep(200 * time.Millisecond)
 	}
-	c.report.Violations = append(c.report.Violations, violations...)
+	c.report.Violations = append(c.report.Violations, wrong...)
+	return nil
+}
+
+func (c *campaign) check(ctx context.Context) ([]string, error) {
+	books, done, err := c.bed.Books(ctx) // anew: those of SQLite are copies
+	defer done()
+	if err != nil {
+		return nil, fmt.Errorf("open the books: %w", err)
+	}
+	var wrong []string
+	if c.report.Summary, wrong, err = books.Check(ctx); err != nil {
+		return nil, err
+	}
 	told, err := c.checkAnswers(ctx, books.Order)
-	c.report.Violations = append(c.report.Violations, told...)
-	return err
+	return append(wrong, told...), err
 }
 
 // say prints a line of progress.
@@ -141,6 +172,10 @@ func (c *campaign) say(format string, args ...any) {
 	if !c.start.IsZero() {
 		at = time.Since(c.start).Round(time.Second)
 	}
+	c.line.Lock()
+	defer c.line.Unlock()
+	c.talk.Lock()
+	defer c.talk.Unlock()
 	fmt.Fprintf(c.cfg.Progress, "%6s  %s\n", at, fmt.Sprintf(format, args...))
 }
 

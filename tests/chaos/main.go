@@ -42,6 +42,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // who asks twice does not wait for the last orders
 	report, err := Run(ctx, cfg)
 	if report != nil {
 		fmt.Print(report)

@@ -2,6 +2,7 @@ package app
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/resolver"
@@ -19,20 +20,25 @@ type fresh struct{ resolver.Builder }
 
 // Build implements resolver.Builder.
 func (f fresh) Build(target resolver.Target, cc resolver.ClientConn, opts resolver.BuildOptions) (resolver.Resolver, error) {
-	r, err := f.Builder.Build(target, cc, opts)
-	if err != nil {
+	k := &kept{closed: make(chan struct{})}
+	k.build = func() (resolver.Resolver, error) { return f.Builder.Build(target, &listener{cc, &k.failed}, opts) }
+	var err error
+	if k.current, err = k.build(); err != nil {
 		return nil, err
 	}
-	k := &kept{Resolver: r, closed: make(chan struct{})}
 	k.asking.Go(k.ask)
 	return k, nil
 }
 
 // kept is a resolver that is asked again and again until it is closed.
 type kept struct {
-	resolver.Resolver
+	build  func() (resolver.Resolver, error)
+	failed atomic.Bool // nothing came of its last answer
 	asking sync.WaitGroup
 	closed chan struct{}
+
+	mu      sync.Mutex
+	current resolver.Resolver
 }
 
 func (k *kept) ask() {
@@ -43,14 +49,61 @@ func (k *kept) ask() {
 		case <-k.closed:
 			return
 		case <-tick.C:
-			k.ResolveNow(resolver.ResolveNowOptions{})
+			if k.failed.Swap(false) {
+				k.renew()
+			} else {
+				k.ResolveNow(resolver.ResolveNowOptions{})
+			}
 		}
 	}
+}
+
+// renew takes a new resolver in place of one that has failed. That would not be
+// talked to: it waits for ever longer, up to 2 minutes, however long the name has
+// been known again.
+func (k *kept) renew() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	next, err := k.build()
+	if err != nil {
+		k.failed.Store(true)
+		return
+	}
+	k.current.Close()
+	k.current = next
+}
+
+// ResolveNow implements resolver.Resolver.
+func (k *kept) ResolveNow(opts resolver.ResolveNowOptions) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.current.ResolveNow(opts)
 }
 
 // Close implements resolver.Resolver.
 func (k *kept) Close() {
 	close(k.closed)
 	k.asking.Wait()
-	k.Resolver.Close()
+	k.current.Close()
+}
+
+// listener is told the answers of a resolver, and notes those of no use.
+type listener struct {
+	resolver.ClientConn
+	failed *atomic.Bool
+}
+
+// UpdateState implements resolver.ClientConn.
+func (l *listener) UpdateState(s resolver.State) error {
+	err := l.ClientConn.UpdateState(s)
+	if err != nil {
+		l.failed.Store(true)
+	}
+	return err
+}
+
+// ReportError implements resolver.ClientConn.
+func (l *listener) ReportError(err error) {
+	l.failed.Store(true)
+	l.ClientConn.ReportError(err)
 }

@@ -131,10 +131,10 @@ func Out(reason string, after time.Duration, format string, args ...any) *Error 
 }
 
 // Elsewhere reports whether an error that another service answered with is Out
-// there.
+// there, or says that what it lacks did not answer it in time.
 func Elsewhere(err error) bool {
 	s, ok := status.FromError(err)
-	if !ok || s.Code() != codes.Unavailable {
+	if !ok || s.Code() != codes.Unavailable && s.Code() != codes.DeadlineExceeded {
 		return false
 	}
 	for _, d := range s.Details() {

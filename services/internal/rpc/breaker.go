@@ -57,9 +57,9 @@ func (g *guard) allow() (func(error), error) {
 // whatever else it does would be out too.
 func outage(err error) bool {
 	switch status.Code(err) {
-	case codes.Unavailable:
+	case codes.Unavailable, codes.DeadlineExceeded:
 		return !fault.Elsewhere(err)
-	case codes.DeadlineExceeded, codes.Internal, codes.Unknown, codes.DataLoss:
+	case codes.Internal, codes.Unknown, codes.DataLoss:
 		return true
 	}
 	return false

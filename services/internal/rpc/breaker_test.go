@@ -44,7 +44,7 @@ func (greeter) ListGreetings(_ *greeterpb.ListGreetingsRequest, s grpc.ServerStr
 func probing(t *testing.T) *world {
 	t.Helper()
 	w := newWorld(t)
-	w.greets(func(context.Context) error { return status.Error(codes.Unavailable, "away") })
+	w.greets(func(context.Context) error { return fault.Unavailable(time.Second, "away") })
 	for range breaker.Row {
 		w.call(t.Context())
 	}
@@ -90,7 +90,7 @@ func TestProbesReleaseTheirPlace(t *testing.T) {
 			w.call(ctx)
 		}, false},
 		{"outage", func(ctx context.Context, w *world) {
-			w.greets(func(context.Context) error { return status.Error(codes.Unavailable, "away") })
+			w.greets(func(context.Context) error { return fault.Unavailable(time.Second, "away") })
 			w.call(ctx)
 		}, true},
 		{"cancelled", cancelled, false},
@@ -219,7 +219,7 @@ func TestStreamCountsByItsBeginning(t *testing.T) {
 // use up the places of probes.
 func TestHealthIsAskedPastTheBreaker(t *testing.T) {
 	w := newWorld(t)
-	w.greets(func(context.Context) error { return status.Error(codes.Unavailable, "away") })
+	w.greets(func(context.Context) error { return fault.Unavailable(time.Second, "away") })
 	health := healthpb.NewHealthClient(w.conn)
 	for i := range 4 * breaker.Row {
 		w.call(t.Context())

@@ -14,6 +14,10 @@ import (
 	"github.com/meshmart/meshmart/services/internal/fault"
 )
 
+// reasonNeeded is that of an outage further down. By it the caller's breaker
+// knows that the service itself works, and goes on calling it for all else.
+const reasonNeeded = "NEEDED_SERVICE_OUT"
+
 // visible returns what the caller may learn of a handler's error: a fault as it
 // is, the end of the call's own time, an outage further down as UNAVAILABLE,
 // and INTERNAL for anything else. The cause stays on this side, for the log.
@@ -31,9 +35,9 @@ func visible(ctx context.Context, err error, outage func(error) bool) *status.St
 	if errors.As(err, &s) {
 		switch s.GRPCStatus().Code() {
 		case codes.Unavailable:
-			return fault.Unavailable(time.Second, "a service that is needed is not available; try again later").GRPCStatus()
+			return fault.Out(reasonNeeded, time.Second, "a service that is needed is not available; try again later").GRPCStatus()
 		case codes.DeadlineExceeded:
-			return status.New(codes.DeadlineExceeded, "a service that is needed did not answer in time")
+			return because(codes.DeadlineExceeded, reasonNeeded, "a service that is needed did not answer in time")
 		case codes.Unimplemented:
 			return s.GRPCStatus() // reflection and health answer so
 		}
@@ -60,9 +64,14 @@ func (c *call) truthful(st *status.Status) *status.Status {
 	if c.policy.RequestID != nil {
 		text = "it is not known whether the request took effect: repeat it with the same request_id to learn the outcome"
 	}
-	unknown := status.New(codes.Internal, text)
-	if s, err := unknown.WithDetails(&errdetails.ErrorInfo{Reason: "OUTCOME_UNKNOWN", Domain: fault.Domain}); err == nil {
+	return because(codes.Internal, "OUTCOME_UNKNOWN", text)
+}
+
+// because returns a status that tells its reason to machines.
+func because(code codes.Code, reason, text string) *status.Status {
+	st := status.New(code, text)
+	if s, err := st.WithDetails(&errdetails.ErrorInfo{Reason: reason, Domain: fault.Domain}); err == nil {
 		return s
 	}
-	return unknown
+	return st
 }

@@ -334,11 +334,12 @@ func TestBreakerOpensOnOutagesOnly(t *testing.T) {
 		reply error
 		opens bool
 	}{
-		{"outage", status.Error(codes.Unavailable, "away"), true},
 		{"bug", errors.New("boom"), true},
 		{"refusal", fault.NotFound("nothing here"), false},
 		{"overload", fault.Exhausted(time.Second, "slow down"), false},
 		{"outage of the service", fault.Unavailable(time.Second, "the processor is away"), true},
+		{"outage of what the service calls", status.Error(codes.Unavailable, "away"), false},
+		{"what the service calls is too slow", status.Error(codes.DeadlineExceeded, "slow"), false},
 		{"outage elsewhere", fault.Out("PAYMENT_UNAVAILABLE", time.Second, "payments can't be made"), false},
 	}
 	for _, tt := range tests {
