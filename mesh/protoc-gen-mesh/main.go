@@ -10,11 +10,14 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/pluginpb"
 
+	"github.com/meshmart/meshmart/mesh/protoc-gen-mesh/ambient"
 	"github.com/meshmart/meshmart/mesh/protoc-gen-mesh/contract"
 	"github.com/meshmart/meshmart/mesh/protoc-gen-mesh/grpcconfig"
 	"github.com/meshmart/meshmart/mesh/protoc-gen-mesh/istio"
+	"github.com/meshmart/meshmart/mesh/protoc-gen-mesh/linkerd"
 	"github.com/meshmart/meshmart/mesh/protoc-gen-mesh/losses"
 	"github.com/meshmart/meshmart/mesh/protoc-gen-mesh/network"
+	"github.com/meshmart/meshmart/mesh/protoc-gen-mesh/proxyless"
 	"github.com/meshmart/meshmart/mesh/protoc-gen-mesh/target"
 )
 
@@ -40,7 +43,7 @@ func main() {
 
 // targets are all there are, in the order of mesh/LOSSES.md.
 func targets() []target.Target {
-	return []target.Target{istio.Target(), network.Target(), grpcconfig.Target()}
+	return []target.Target{istio.Target(), ambient.Target(), linkerd.Target(), proxyless.Target(), network.Target(), grpcconfig.Target()}
 }
 
 func generate(plugin *protogen.Plugin, shop *contract.Shop) error {

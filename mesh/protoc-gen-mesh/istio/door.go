@@ -8,15 +8,15 @@ import (
 	"github.com/meshmart/meshmart/mesh/protoc-gen-mesh/contract"
 )
 
-// door is a public route that asks for a token.
-type door struct {
+// Door is a public route that asks for a token.
+type Door struct {
 	RPC   *contract.RPC
 	Route contract.Route
 }
 
 // Pattern is the route as an AuthorizationPolicy writes it: a path, or how it
 // begins.
-func (d door) Pattern() string {
+func (d Door) Pattern() string {
 	path, _, variable := strings.Cut(d.Route.Path, "{")
 	if variable {
 		return path + "*"
@@ -25,7 +25,7 @@ func (d door) Pattern() string {
 }
 
 // covers reports whether the pattern takes in another route, too.
-func (d door) covers(r contract.Route) bool {
+func (d Door) covers(r contract.Route) bool {
 	if r.Verb != d.Route.Verb {
 		return false
 	}
@@ -37,27 +37,27 @@ func (d door) covers(r contract.Route) bool {
 	return strings.HasPrefix(fixed, prefix) || open && strings.HasPrefix(prefix, fixed)
 }
 
-// doors are the routes at which the edge can ask for a token: those whose
+// Doors are the routes at which the edge can ask for a token: those whose
 // pattern takes in no route that is open to everyone.
-func doors(s *contract.Shop) []door {
+func Doors(s *contract.Shop) []Door {
 	ds, _ := sorted(s)
 	return ds
 }
 
-// unguarded are the RPCs with a route at which only the service can ask.
-func unguarded(s *contract.Shop) []*contract.RPC {
+// Unguarded are the RPCs with a route at which only the service can ask.
+func Unguarded(s *contract.Shop) []*contract.RPC {
 	_, rest := sorted(s)
 	return rest
 }
 
-func sorted(s *contract.Shop) (guarded []door, rest []*contract.RPC) {
+func sorted(s *contract.Shop) (guarded []Door, rest []*contract.RPC) {
 	rest = []*contract.RPC{}
 	for _, r := range s.RPCs() {
 		if !r.NeedsToken() {
 			continue
 		}
 		for _, route := range r.Routes {
-			if d := (door{r, route}); d.coversPublic(s) {
+			if d := (Door{r, route}); d.coversPublic(s) {
 				rest = append(rest, r)
 			} else {
 				guarded = append(guarded, d)
@@ -67,7 +67,7 @@ func sorted(s *contract.Shop) (guarded []door, rest []*contract.RPC) {
 	return guarded, rest
 }
 
-func (d door) coversPublic(s *contract.Shop) bool {
+func (d Door) coversPublic(s *contract.Shop) bool {
 	for _, r := range s.RPCs() {
 		if r.Access != meshpb.Access_ACCESS_PUBLIC {
 			continue

@@ -10,6 +10,7 @@ import (
 
 	"github.com/meshmart/meshmart/mesh/protoc-gen-mesh/contract"
 	"github.com/meshmart/meshmart/mesh/protoc-gen-mesh/contract/contracttest"
+	"github.com/meshmart/meshmart/mesh/protoc-gen-mesh/istio/authztest"
 )
 
 // At the edge a request without a token is refused where the RPC wants one, and
@@ -17,14 +18,14 @@ import (
 func TestEdgeAsksForTokens(t *testing.T) {
 	s := contracttest.Shop(t)
 	edge := find(t, objects(t, s, "sidecar/"), "AuthorizationPolicy", "gateway-tokens")
-	rest := unguarded(s)
+	rest := Unguarded(s)
 	for _, r := range s.RPCs() {
 		for _, route := range r.Routes {
-			c := call{port: "8080", method: route.Verb, path: route.Path}
+			c := authztest.Call{Port: "8080", Method: route.Verb, Path: route.Path}
 			if got, want := edge.matches(c), r.NeedsToken() && !slices.Contains(rest, r); got != want {
 				t.Errorf("%s %s without a token: refused is %v, want %v", route.Verb, route.Path, got, want)
 			}
-			c.token = "meshmart/ann"
+			c.Token = "meshmart/ann"
 			if edge.matches(c) {
 				t.Errorf("%s %s with a token is refused", route.Verb, route.Path)
 			}
@@ -36,18 +37,18 @@ func TestOnlyTheIngressComesToTheEdge(t *testing.T) {
 	s := contracttest.Shop(t)
 	edge := find(t, objects(t, s, "sidecar/"), "AuthorizationPolicy", "gateway-callers")
 	for _, c := range []struct {
-		call
+		authztest.Call
 		want bool
 	}{
-		{call{principal: s.Principal("ingress"), port: "8080", method: "POST", path: "/v1/orders"}, true},
-		{call{principal: s.Principal("ingress"), port: "8080", method: "GET", path: "/metrics"}, false},
-		{call{principal: s.Principal("order"), port: "8080", method: "GET", path: "/v1/orders"}, false},
-		{call{port: "8080", method: "GET", path: s.Keys}, true},
-		{call{port: "8080", method: "POST", path: s.Keys}, false},
-		{call{port: "8080", method: "GET", path: "/v1/products"}, false},
+		{authztest.Call{Principal: s.Principal("ingress"), Port: "8080", Method: "POST", Path: "/v1/orders"}, true},
+		{authztest.Call{Principal: s.Principal("ingress"), Port: "8080", Method: "GET", Path: "/metrics"}, false},
+		{authztest.Call{Principal: s.Principal("order"), Port: "8080", Method: "GET", Path: "/v1/orders"}, false},
+		{authztest.Call{Port: "8080", Method: "GET", Path: s.Keys}, true},
+		{authztest.Call{Port: "8080", Method: "POST", Path: s.Keys}, false},
+		{authztest.Call{Port: "8080", Method: "GET", Path: "/v1/products"}, false},
 	} {
-		if got := edge.matches(c.call); got != c.want {
-			t.Errorf("%+v: got %v, want %v", c.call, got, c.want)
+		if got := edge.matches(c.Call); got != c.want {
+			t.Errorf("%+v: got %v, want %v", c.Call, got, c.want)
 		}
 	}
 }
@@ -72,8 +73,8 @@ func TestRouteThatWouldCloseAnOpenOneIsLeftToTheService(t *testing.T) {
 		if c.left {
 			want = append(want, closed)
 		}
-		if got := unguarded(s); !slices.Equal(got, want) || len(doors(s)) != 1-len(want) {
-			t.Errorf("%v beside %v: left to the service is %v, want %v; %s", c.closed, c.open, len(got), c.left, cmp.Diff(len(doors(s)), 1-len(want)))
+		if got := Unguarded(s); !slices.Equal(got, want) || len(Doors(s)) != 1-len(want) {
+			t.Errorf("%v beside %v: left to the service is %v, want %v; %s", c.closed, c.open, len(got), c.left, cmp.Diff(len(Doors(s)), 1-len(want)))
 		}
 	}
 }

@@ -24,8 +24,8 @@ func Target() target.Target {
 	return target.Target{Name: "istio", Version: "Istio 1.31, sidecars", Files: files, Losses: losses}
 }
 
-// healthPaths are the RPCs of gRPC's own health service.
-var healthPaths = []string{"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"}
+// HealthPaths are the RPCs of gRPC's own health service.
+var HealthPaths = []string{"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/List", "/grpc.health.v1.Health/Watch"}
 
 // page is what a template is given; what it has no use for is not set.
 type page struct {
@@ -35,7 +35,7 @@ type page struct {
 	Service   *contract.Service
 	Callees   []callee
 	Tokens    bool
-	Doors     []door
+	Doors     []Door
 	Resources []string
 }
 
@@ -53,7 +53,7 @@ func files(s *contract.Shop) ([]target.File, error) {
 	}
 	w.list("policy")
 	w.render("sidecars.yaml.tmpl", "sidecar/namespace.yaml", page{})
-	w.render("edge.yaml.tmpl", "sidecar/ingress.yaml", page{Doors: doors(s)})
+	w.render("edge.yaml.tmpl", "sidecar/ingress.yaml", page{Doors: Doors(s)})
 	w.render("backends.yaml.tmpl", "sidecar/backends.yaml", page{})
 	for _, account := range s.Accounts() {
 		w.sidecar(account)
@@ -103,14 +103,15 @@ func (w *writer) sidecar(account string) {
 
 func templates() *template.Template {
 	return target.Templates(folder, template.FuncMap{
-		"principals":  principals,
-		"retryOn":     retryOn,
-		"healthPaths": func() []string { return healthPaths },
-		"health":      func() string { return "[" + strings.Join(healthPaths, ", ") + "]" },
+		"principals":  Principals,
+		"retryOn":     RetryOn,
+		"healthPaths": func() []string { return HealthPaths },
+		"health":      func() string { return "[" + strings.Join(HealthPaths, ", ") + "]" },
 	})
 }
 
-func principals(s *contract.Shop, accounts []string) string {
+// Principals writes the identities of service accounts as a list in YAML.
+func Principals(s *contract.Shop, accounts []string) string {
 	names := make([]string, len(accounts))
 	for i, a := range accounts {
 		names[i] = s.Principal(a)
@@ -118,13 +119,13 @@ func principals(s *contract.Shop, accounts []string) string {
 	return "[" + strings.Join(names, ", ") + "]"
 }
 
-// retryOn writes the codes as Envoy calls them. The contract allows no others.
+// RetryOn writes the codes as Envoy calls them. The contract allows no others.
 //
 // A client reads UNAVAILABLE, too, where there was no answer at all: no
 // connection, a stream refused or reset, or an attempt that took longer than
 // perTryTimeout. Envoy has names of its own for these; without "reset" a
 // perTryTimeout would end the call in place of repeating it.
-func retryOn(r *contract.Retry) string {
+func RetryOn(r *contract.Retry) string {
 	var names []string
 	for _, c := range r.On {
 		switch c {

@@ -1,22 +1,20 @@
 package istio
 
 import (
-	"bytes"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.yaml.in/yaml/v3"
 	"google.golang.org/grpc/codes"
 
 	meshpb "github.com/meshmart/meshmart/proto/mesh/v1"
 
 	"github.com/meshmart/meshmart/mesh/protoc-gen-mesh/contract"
 	"github.com/meshmart/meshmart/mesh/protoc-gen-mesh/contract/contracttest"
+	"github.com/meshmart/meshmart/mesh/protoc-gen-mesh/istio/authztest"
 	"github.com/meshmart/meshmart/mesh/protoc-gen-mesh/target"
 )
 
@@ -31,7 +29,7 @@ type object struct {
 		Hosts  []string
 		HTTP   []httpRoute `yaml:"http"`
 		Action string
-		Rules  []rule
+		Rules  []authztest.Rule
 		Egress []struct{ Hosts []string }
 	}
 }
@@ -50,6 +48,8 @@ type httpRoute struct {
 	Route []struct{ Weight int }
 }
 
+func (o object) matches(c authztest.Call) bool { return authztest.Match(o.Spec.Rules, c) }
+
 func generated(t *testing.T, s *contract.Shop) []target.File {
 	t.Helper()
 	fs, err := files(s)
@@ -62,23 +62,7 @@ func generated(t *testing.T, s *contract.Shop) []target.File {
 // objects are those of one folder.
 func objects(t *testing.T, s *contract.Shop, dir string) []object {
 	t.Helper()
-	var all []object
-	for _, f := range generated(t, s) {
-		if !strings.HasPrefix(f.Path, "mesh/istio/"+dir) {
-			continue
-		}
-		d := yaml.NewDecoder(bytes.NewReader(f.Content))
-		for {
-			var o object
-			if err := d.Decode(&o); err == io.EOF {
-				break
-			} else if err != nil {
-				t.Fatalf("%s: %v", f.Path, err)
-			}
-			all = append(all, o)
-		}
-	}
-	return all
+	return contracttest.Objects[object](t, generated(t, s), "mesh/istio/"+dir)
 }
 
 func find(t *testing.T, all []object, kind, name string) object {
@@ -147,7 +131,7 @@ func TestEveryCodeThatMayBeRetriedHasAName(t *testing.T) {
 		codes.DeadlineExceeded: "deadline-exceeded",
 		codes.Internal:         "internal",
 	} {
-		if got := retryOn(&contract.Retry{On: []codes.Code{code}}); got != want {
+		if got := RetryOn(&contract.Retry{On: []codes.Code{code}}); got != want {
 			t.Errorf("%v: got %q, want %q", code, got, want)
 		}
 	}
@@ -173,7 +157,7 @@ func TestOnlyCallersPass(t *testing.T) {
 		}
 		for _, caller := range callers {
 			for path, listed := range paths(s, svc) {
-				c := call{principal: s.Principal(caller), port: fmt.Sprint(svc.Port), path: path}
+				c := authztest.Call{Principal: s.Principal(caller), Port: fmt.Sprint(svc.Port), Path: path}
 				want := slices.Contains(listed, caller)
 				if got := allow.matches(c); got != want {
 					t.Errorf("%s calls %s: the ALLOW says %v, want %v", caller, path, got, want)
@@ -196,7 +180,7 @@ func paths(s *contract.Shop, svc *contract.Service) map[string][]string {
 	for _, r := range svc.RPCs {
 		all[r.Path()] = r.Callers
 	}
-	for _, health := range healthPaths {
+	for _, health := range HealthPaths {
 		all[health] = svc.Callers()
 	}
 	return all
@@ -206,16 +190,16 @@ func TestStrangersAreDenied(t *testing.T) {
 	s := contracttest.Shop(t)
 	deny := find(t, objects(t, s, "policy/"), "AuthorizationPolicy", "strangers")
 	for _, c := range []struct {
-		call
+		authztest.Call
 		want bool
 	}{
-		{call{principal: s.Principal("order"), port: "9090"}, false},
-		{call{principal: "cluster.local/ns/other/sa/order", port: "9090"}, true},
-		{call{principal: "", port: "5432"}, true},
-		{call{principal: "", port: "8080"}, false}, // the edge's own policy
+		{authztest.Call{Principal: s.Principal("order"), Port: "9090"}, false},
+		{authztest.Call{Principal: "cluster.local/ns/other/sa/order", Port: "9090"}, true},
+		{authztest.Call{Principal: "", Port: "5432"}, true},
+		{authztest.Call{Principal: "", Port: "8080"}, false}, // the edge's own policy
 	} {
-		if got := deny.matches(c.call); got != c.want {
-			t.Errorf("%+v: got %v, want %v", c.call, got, c.want)
+		if got := deny.matches(c.Call); got != c.want {
+			t.Errorf("%+v: got %v, want %v", c.Call, got, c.want)
 		}
 	}
 }
@@ -223,11 +207,11 @@ func TestStrangersAreDenied(t *testing.T) {
 func TestTokensAreRequiredByAccess(t *testing.T) {
 	s := contracttest.Shop(t)
 	all := objects(t, s, "sidecar/")
-	tokens := map[string]call{
+	tokens := map[string]authztest.Call{
 		"nobody": {},
-		"other":  {token: "elsewhere/ann", roles: []string{"admin"}},
-		"user":   {token: "meshmart/ann", roles: []string{"user"}},
-		"admin":  {token: "meshmart/root", roles: []string{"user", "admin"}},
+		"other":  {Token: "elsewhere/ann", Roles: []string{"admin"}},
+		"user":   {Token: "meshmart/ann", Roles: []string{"user"}},
+		"admin":  {Token: "meshmart/root", Roles: []string{"user", "admin"}},
 	}
 	may := map[meshpb.Access][]string{
 		meshpb.Access_ACCESS_PUBLIC:   {"nobody", "other", "user", "admin"},
@@ -237,7 +221,7 @@ func TestTokensAreRequiredByAccess(t *testing.T) {
 	}
 	for _, r := range s.RPCs() {
 		for who, c := range tokens {
-			c.port, c.path = fmt.Sprint(s.ServiceOf(r).Port), r.Path()
+			c.Port, c.Path = fmt.Sprint(s.ServiceOf(r).Port), r.Path()
 			refused := slices.ContainsFunc(all, func(o object) bool {
 				return o.Metadata.Name == r.Host+"-tokens" && o.matches(c)
 			})

@@ -21,7 +21,7 @@ func losses(s *contract.Shop) []target.Loss {
 			Instead: "The service verifies every token again, with the revocations that it has heard of, and to the second.",
 		},
 		{
-			Policy: "access: user and admin, at the edge", RPCs: unguarded(s),
+			Policy: "access: user and admin, at the edge", RPCs: Unguarded(s),
 			Why:     "A pattern for the REST route would take in one that is open to everyone.",
 			Instead: "The sidecar of the service that answers.",
 		},
@@ -33,7 +33,7 @@ func losses(s *contract.Shop) []target.Loss {
 		{
 			Policy:  "retry, throttled by share",
 			RPCs:    target.With(s, func(r *contract.RPC) bool { return r.Retry != nil }),
-			Why:     "A DestinationRule has no retry budget.",
+			Why:     "A DestinationRule's retryBudget is a share of the calls under way, with 3 repetitions at once at the least: not of those that came before.",
 			Instead: "maxRetries: so many repetitions at once for each service and caller.",
 		},
 	}

@@ -2,7 +2,9 @@
 package contracttest
 
 import (
+	"bytes"
 	"flag"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -14,6 +16,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/meshmart/meshmart/mesh/protoc-gen-mesh/contract"
+	"github.com/meshmart/meshmart/mesh/protoc-gen-mesh/target"
 	_ "github.com/meshmart/meshmart/proto/greeter/v1"
 	_ "github.com/meshmart/meshmart/proto/inventory/v1"
 	_ "github.com/meshmart/meshmart/proto/order/v1"
@@ -75,4 +78,27 @@ func options(t testing.TB) contract.Options {
 		}
 	}
 	return o
+}
+
+// Objects reads every document of the YAML in the files whose path, from the
+// repository, begins with the prefix.
+func Objects[T any](t testing.TB, files []target.File, prefix string) []T {
+	t.Helper()
+	var all []T
+	for _, f := range files {
+		if !strings.HasPrefix(f.Path, prefix) {
+			continue
+		}
+		d := yaml.NewDecoder(bytes.NewReader(f.Content))
+		for {
+			var o T
+			if err := d.Decode(&o); err == io.EOF {
+				break
+			} else if err != nil {
+				t.Fatalf("%s: %v", f.Path, err)
+			}
+			all = append(all, o)
+		}
+	}
+	return all
 }

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/meshmart/meshmart/mesh/protoc-gen-mesh/contract/contracttest"
+)
+
+// kustomization is an overlay that is written by hand.
+type kustomization struct{ Patches []patch }
+
+type patch struct {
+	Patch  string
+	Target struct{ Kind, Name string }
+}
+
+func overlay(t *testing.T, name string) kustomization {
+	t.Helper()
+	var k kustomization
+	if err := yaml.Unmarshal([]byte(read(t, "mesh/"+name+"/kustomization.yaml")), &k); err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return k
+}
+
+// What the process must know of its mesh is in the ConfigMap of each overlay.
+func TestOverlaysTellTheProcessItsMesh(t *testing.T) {
+	for name, mesh := range map[string]string{"istio": "istio", "ambient": "ambient", "linkerd": "linkerd", "proxyless": "proxyless", "plain": "none"} {
+		k := overlay(t, name)
+		i := slices.IndexFunc(k.Patches, func(p patch) bool { return p.Target.Kind == "ConfigMap" })
+		if i < 0 || !strings.Contains(k.Patches[i].Patch, "path: /data/MESH, value: "+mesh+"}") {
+			t.Errorf("%s does not set MESH=%s", name, mesh)
+		}
+	}
+}
+
+// Patches by name have to name every service, those that are new, too.
+func TestOverlaysPatchEveryService(t *testing.T) {
+	s := contracttest.Shop(t)
+	var services, others []string
+	for _, svc := range s.Services {
+		services = append(services, svc.Host)
+	}
+	others = append(others, s.Edge.Host)
+	for _, b := range s.Backends {
+		others = append(others, b.Host)
+	}
+	slices.Sort(others)
+	for _, c := range []struct {
+		overlay, kind string
+		want          []string
+	}{
+		{"plain", "Service", services},
+		{"proxyless", "Deployment", services},
+		{"ambient", "Service", others},
+	} {
+		if diff := cmp.Diff(patched(overlay(t, c.overlay), c.kind), c.want); diff != "" {
+			t.Errorf("%s: got-want %s", c.overlay, diff)
+		}
+	}
+}
+
+func patched(k kustomization, kind string) []string {
+	var names []string
+	for _, p := range k.Patches {
+		if p.Target.Kind == kind && p.Target.Name != "" {
+			name := strings.TrimSuffix(strings.TrimPrefix(p.Target.Name, "("), ")(-v2)?")
+			names = append(names, strings.Split(name, "|")...)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// What is said of versions has to be what go.mod asks for.
+func TestVersionOfGRPCIsThatOfTheModule(t *testing.T) {
+	for _, tg := range targets() {
+		if tg.Name != "proxyless" {
+			continue
+		}
+		_, version, _ := strings.Cut(tg.Version, "gRPC in Go ")
+		version, _, _ = strings.Cut(version, " ")
+		if !strings.Contains(read(t, "go.mod"), "google.golang.org/grpc v"+version+".") {
+			t.Errorf("%q is not what go.mod has", tg.Version)
+		}
+	}
+}
