@@ -12,7 +12,10 @@ import (
 )
 
 // kustomization is an overlay that is written by hand.
-type kustomization struct{ Patches []patch }
+type kustomization struct {
+	Resources []string
+	Patches   []patch
+}
 
 type patch struct {
 	Patch  string
@@ -36,6 +39,17 @@ func TestOverlaysTellTheProcessItsMesh(t *testing.T) {
 		if i < 0 || !strings.Contains(k.Patches[i].Patch, "path: /data/MESH, value: "+mesh+"}") {
 			t.Errorf("%s does not set MESH=%s", name, mesh)
 		}
+	}
+}
+
+// Without a mesh to tell, INTERNAL RPCs and balancing are the process's: the
+// policies alone would be a shop that takes no order.
+func TestPoliciesAloneAreAShopWithoutAMesh(t *testing.T) {
+	if got := overlay(t, "network").Resources; !slices.Equal(got, []string{"../plain"}) {
+		t.Errorf("network has %q", got)
+	}
+	if !strings.Contains(read(t, "mesh/plain/kustomization.yaml"), `/data/TRUST_NETWORK, value: "true"`) {
+		t.Error("plain does not set TRUST_NETWORK")
 	}
 }
 

@@ -45,18 +45,18 @@ func files(s *contract.Shop) ([]target.File, error) {
 	for _, account := range s.Accounts() {
 		f.Render("account.yaml.tmpl", "ztunnel/"+account+".yaml", page{Shop: s, Account: account, Service: s.Service(account)})
 	}
-	f.List("ztunnel", "Kustomization")
+	f.List("ztunnel")
 	f.Render("waypoint.yaml.tmpl", "waypoint/namespace.yaml", page{Shop: s})
 	f.Render("edge.yaml.tmpl", "waypoint/edge.yaml", page{Shop: s, Doors: istio.Doors(s)})
 	for _, svc := range s.Services {
 		f.Render("policy.yaml.tmpl", "waypoint/"+svc.Host+".yaml", page{Shop: s, Service: svc})
 	}
-	f.List("waypoint", "Kustomization")
+	f.List("waypoint")
 	for _, dir := range []string{"routes", "virtualservice"} {
 		for _, svc := range s.Services {
 			f.Render(dir+".yaml.tmpl", dir+"/"+svc.Host+".yaml", page{Shop: s, Service: svc})
 		}
-		f.List(dir, "Kustomization")
+		f.List(dir)
 	}
 	return f.Files()
 }

@@ -23,7 +23,11 @@ import (
 type object struct {
 	Kind     string
 	Metadata struct{ Name string }
+	Data     map[string]string
 	Spec     struct {
+		Infrastructure struct {
+			ParametersRef ref `yaml:"parametersRef"`
+		}
 		ParentRefs []ref `yaml:"parentRefs"`
 		TargetRefs []ref `yaml:"targetRefs"`
 		Selector   struct {
@@ -92,6 +96,22 @@ func find(t *testing.T, all []object, kind, name string) object {
 		t.Fatalf("no %s %s", kind, name)
 	}
 	return all[i]
+}
+
+// The namespace is "restricted", and what istiod runs is so only if it is told. One
+// waypoint alone would be the end of all calls when it is moved.
+func TestWhatIstiodRunsIsRestrictedAndThereTwice(t *testing.T) {
+	all := objects(t, contracttest.Shop(t), "waypoint/")
+	for _, name := range []string{"waypoint", "edge"} {
+		params := find(t, all, "Gateway", name).Spec.Infrastructure.ParametersRef
+		data := find(t, all, params.Kind, params.Name).Data
+		if d := data["deployment"]; !strings.Contains(d, "seccompProfile: {type: RuntimeDefault}") || !strings.Contains(d, "replicas: 2") {
+			t.Errorf("%s: its Deployment is told %q", name, d)
+		}
+		if b := data["podDisruptionBudget"]; !strings.Contains(b, "maxUnavailable: 1") {
+			t.Errorf("%s: its PodDisruptionBudget is told %q", name, b)
+		}
+	}
 }
 
 func TestEveryRPCHasAnHTTPRouteOfItsOwn(t *testing.T) {

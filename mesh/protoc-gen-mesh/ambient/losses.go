@@ -58,5 +58,6 @@ func losses(s *contract.Shop) []target.Loss {
 			Why:     "There is no Sidecar object: nothing in the pod says where it may call.",
 			Instead: "Whoever is called lets in only its callers.",
 		},
+		target.OpenMetrics(),
 	}
 }

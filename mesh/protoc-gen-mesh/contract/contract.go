@@ -140,6 +140,12 @@ func (s *Service) For(account string) []*RPC {
 	return s.filter(func(r *RPC) bool { return slices.Contains(r.Callers, account) })
 }
 
+// CallsOn reports whether an RPC of the service waits for another service's: it may
+// then be UNAVAILABLE while nothing is wrong with the replica that says so.
+func (s *Service) CallsOn() bool {
+	return slices.ContainsFunc(s.RPCs, func(r *RPC) bool { return len(r.Calls) > 0 })
+}
+
 // WithToken are the RPCs that ask for a user's token.
 func (s *Service) WithToken() []*RPC { return s.filter((*RPC).NeedsToken) }
 

@@ -6,7 +6,6 @@ package istio
 
 import (
 	"embed"
-	"slices"
 	"strings"
 	"text/template"
 
@@ -32,11 +31,10 @@ type page struct {
 	Shop    *contract.Shop
 	Account string
 	// Service is nil for the edge, which has no contract of its own.
-	Service   *contract.Service
-	Callees   []callee
-	Tokens    bool
-	Doors     []Door
-	Resources []string
+	Service *contract.Service
+	Callees []callee
+	Tokens  bool
+	Doors   []Door
 }
 
 // Reaches reports whether there is anything that the account may call.
@@ -46,59 +44,29 @@ func (p page) Reaches() bool { return len(p.Callees)+len(p.Shop.BackendsOf(p.Acc
 type callee struct{ Host, Because string }
 
 func files(s *contract.Shop) ([]target.File, error) {
-	w := writer{shop: s, templates: templates()}
-	w.render("namespace.yaml.tmpl", "policy/namespace.yaml", page{})
+	f := target.Folder{Path: "mesh/istio", Templates: templates()}
+	f.Render("namespace.yaml.tmpl", "policy/namespace.yaml", page{Shop: s})
 	for _, svc := range s.Services {
-		w.render("policy.yaml.tmpl", "policy/"+svc.Host+".yaml", page{Service: svc})
+		f.Render("policy.yaml.tmpl", "policy/"+svc.Host+".yaml", page{Shop: s, Service: svc})
 	}
-	w.list("policy")
-	w.render("sidecars.yaml.tmpl", "sidecar/namespace.yaml", page{})
-	w.render("edge.yaml.tmpl", "sidecar/ingress.yaml", page{Doors: Doors(s)})
-	w.render("backends.yaml.tmpl", "sidecar/backends.yaml", page{})
+	f.List("policy")
+	f.Render("sidecars.yaml.tmpl", "sidecar/namespace.yaml", page{Shop: s})
+	f.Render("edge.yaml.tmpl", "sidecar/ingress.yaml", page{Shop: s, Doors: Doors(s)})
+	f.Render("backends.yaml.tmpl", "sidecar/backends.yaml", page{Shop: s})
 	for _, account := range s.Accounts() {
-		w.sidecar(account)
+		f.Render("sidecar.yaml.tmpl", "sidecar/"+account+".yaml", sidecar(s, account))
 	}
-	w.list("sidecar")
-	return w.files, w.err
+	f.List("sidecar")
+	return f.Files()
 }
 
-// writer keeps the files so far, and the first error.
-type writer struct {
-	shop      *contract.Shop
-	templates *template.Template
-	files     []target.File
-	err       error
-}
-
-func (w *writer) render(name, path string, p page) {
-	if w.err != nil {
-		return
-	}
-	p.Shop = w.shop
-	var f target.File
-	f, w.err = target.Render(w.templates, name, "mesh/istio/"+path, p)
-	w.files = append(w.files, f)
-}
-
-// list writes the kustomization of what is in the folder so far.
-func (w *writer) list(dir string) {
-	var names []string
-	for _, f := range w.files {
-		if name, ok := strings.CutPrefix(f.Path, "mesh/istio/"+dir+"/"); ok {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	w.render("kustomization.yaml.tmpl", dir+"/kustomization.yaml", page{Resources: names})
-}
-
-func (w *writer) sidecar(account string) {
-	p := page{Account: account, Service: w.shop.Service(account)}
-	p.Tokens = account == w.shop.Edge.Host || p.Service != nil && len(p.Service.WithToken()) > 0
-	for _, svc := range w.shop.Callees(account) {
+func sidecar(s *contract.Shop, account string) page {
+	p := page{Shop: s, Account: account, Service: s.Service(account)}
+	p.Tokens = account == s.Edge.Host || p.Service != nil && len(p.Service.WithToken()) > 0
+	for _, svc := range s.Callees(account) {
 		p.Callees = append(p.Callees, callee{svc.Host, target.Names(svc.For(account))})
 	}
-	w.render("sidecar.yaml.tmpl", "sidecar/"+account+".yaml", p)
+	return p
 }
 
 func templates() *template.Template {

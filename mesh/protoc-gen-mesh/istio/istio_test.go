@@ -31,6 +31,12 @@ type object struct {
 		Action string
 		Rules  []authztest.Rule
 		Egress []struct{ Hosts []string }
+
+		TrafficPolicy struct {
+			OutlierDetection struct {
+				ConsecutiveGatewayErrors int `yaml:"consecutiveGatewayErrors"`
+			} `yaml:"outlierDetection"`
+		} `yaml:"trafficPolicy"`
 	}
 }
 
@@ -123,6 +129,19 @@ func wanted(r *contract.RPC) held {
 		h.On = append(h.On, map[codes.Code]string{codes.Unavailable: "unavailable", codes.DeadlineExceeded: "deadline-exceeded", codes.Internal: "internal"}[c])
 	}
 	return h
+}
+
+// An order that cannot be placed while the payment is out is UNAVAILABLE from
+// every replica: none may be left out for it (ADR 7).
+func TestAnOutageFurtherDownEjectsNobody(t *testing.T) {
+	s := contracttest.Shop(t)
+	all := objects(t, s, "policy/")
+	for host, want := range map[string]bool{"order": false, "payment": true} {
+		counts := find(t, all, "DestinationRule", host).Spec.TrafficPolicy.OutlierDetection.ConsecutiveGatewayErrors > 0
+		if counts != want {
+			t.Errorf("%s: UNAVAILABLE counts: %v, want %v", host, counts, want)
+		}
+	}
 }
 
 func TestEveryCodeThatMayBeRetriedHasAName(t *testing.T) {

@@ -36,5 +36,6 @@ func losses(s *contract.Shop) []target.Loss {
 			Why:     "A DestinationRule's retryBudget is a share of the calls under way, with 3 repetitions at once at the least: not of those that came before.",
 			Instead: "maxRetries: so many repetitions at once for each service and caller.",
 		},
+		target.OpenMetrics(),
 	}
 }

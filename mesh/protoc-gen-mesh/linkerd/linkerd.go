@@ -49,7 +49,7 @@ func files(s *contract.Shop) ([]target.File, error) {
 	for _, svc := range s.Services {
 		f.Render("service.yaml.tmpl", "policy/"+svc.Host+".yaml", page{Shop: s, Service: svc, Classes: classes(svc), Ways: ways(svc), Total: total(svc)})
 	}
-	f.List("policy", "Kustomization")
+	f.List("policy")
 	return f.Files()
 }
 

@@ -57,5 +57,6 @@ func losses(s *contract.Shop) []target.Loss {
 			Why:     "The kubelet has no identity, and its address is not the same everywhere: anyone may ask grpc.health.v1.Health/Check.",
 			Instead: "It tells whether a replica is ready, and nothing else.",
 		},
+		target.OpenMetrics(),
 	}
 }

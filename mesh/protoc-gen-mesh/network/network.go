@@ -13,8 +13,6 @@ import (
 //go:embed *.tmpl
 var folder embed.FS
 
-const dir = "mesh/network/policy/"
-
 // Target is Kubernetes' own NetworkPolicy.
 func Target() target.Target {
 	return target.Target{Name: "network", Version: "networking.k8s.io/v1", Files: files, Losses: losses}
@@ -22,10 +20,9 @@ func Target() target.Target {
 
 // page is what a template is given.
 type page struct {
-	Shop      *contract.Shop
-	Account   string
-	In, Out   []peer
-	Resources []string
+	Shop    *contract.Shop
+	Account string
+	In, Out []peer
 }
 
 // peer is who is at the other end, "" for anyone, and what says so.
@@ -36,29 +33,16 @@ type peer struct {
 }
 
 func files(s *contract.Shop) ([]target.File, error) {
-	pages := map[string]page{}
+	f := target.Folder{Path: "mesh/network", Templates: target.Templates(folder, nil)}
+	f.Render("base.yaml.tmpl", "policy/namespace.yaml", page{Shop: s})
 	for _, account := range s.Accounts() {
-		pages[account] = page{Shop: s, Account: account, In: callers(s, account), Out: callees(s, account)}
+		f.Render("account.yaml.tmpl", "policy/"+account+".yaml", page{Shop: s, Account: account, In: callers(s, account), Out: callees(s, account)})
 	}
 	for _, b := range s.Backends {
-		pages[b.Host] = page{Shop: s, Account: b.Host, In: users(b)}
+		f.Render("account.yaml.tmpl", "policy/"+b.Host+".yaml", page{Shop: s, Account: b.Host, In: users(b)})
 	}
-	t := target.Templates(folder, nil)
-	base, err := target.Render(t, "base.yaml.tmpl", dir+"namespace.yaml", page{Shop: s})
-	if err != nil {
-		return nil, err
-	}
-	out, names := []target.File{base}, []string{"namespace.yaml"}
-	for account, p := range pages {
-		f, err := target.Render(t, "account.yaml.tmpl", dir+account+".yaml", p)
-		if err != nil {
-			return nil, err
-		}
-		out, names = append(out, f), append(names, account+".yaml")
-	}
-	slices.Sort(names)
-	list, err := target.Render(t, "kustomization.yaml.tmpl", dir+"kustomization.yaml", page{Resources: names})
-	return append(out, list), err
+	f.List("policy")
+	return f.Files()
 }
 
 func callers(s *contract.Shop, account string) []peer {
@@ -98,7 +82,7 @@ func losses(s *contract.Shop) []target.Loss {
 	all := s.RPCs()
 	partly := target.With(s, func(r *contract.RPC) bool { return !slices.Equal(r.Callers, s.ServiceOf(r).Callers()) })
 	return []target.Loss{
-		{Policy: "callers, by RPC", RPCs: partly, Why: l4 + " Whoever calls one RPC of a service reaches all of them.", Instead: "The mesh; without one, nothing but access: the process asks for the user's token."},
+		{Policy: "callers, by RPC", RPCs: partly, Why: l4 + " Whoever calls one RPC of a service reaches all of them.", Instead: "The mesh. Without one, the user's token that the process asks for; and where access is internal, nothing."},
 		{Policy: "callers, by identity", RPCs: all, Why: "A pod is known by its labels and its address, and nothing is encrypted.", Instead: "The mesh: mutual TLS."},
 		{Policy: "access", RPCs: all, Why: l4, Instead: "The process, and the mesh."},
 		{Policy: "timeout", RPCs: target.With(s, func(r *contract.RPC) bool { return r.Timeout > 0 }), Why: l4, Instead: "The client's side in the process: a deadline on every call; and the mesh."},

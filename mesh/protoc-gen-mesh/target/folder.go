@@ -32,25 +32,19 @@ func (f *Folder) Render(template, name string, data any) {
 }
 
 // List writes the kustomization of what has been rendered into a folder within
-// so far. Kind is "Kustomization"; or "Component", for an overlay to add.
-func (f *Folder) List(dir, kind string) {
+// so far.
+func (f *Folder) List(dir string) {
 	if f.err != nil {
 		return
 	}
-	l := struct {
-		Version, Kind string
-		Resources     []string
-	}{"v1beta1", kind, nil}
-	if kind == "Component" {
-		l.Version = "v1alpha1"
-	}
+	var resources []string
 	for _, file := range f.files {
 		if name, ok := strings.CutPrefix(file.Path, f.Path+"/"+dir+"/"); ok {
-			l.Resources = append(l.Resources, name)
+			resources = append(resources, name)
 		}
 	}
-	slices.Sort(l.Resources)
-	file, err := Render(list, "kustomization", f.Path+"/"+dir+"/kustomization.yaml", l)
+	slices.Sort(resources)
+	file, err := Render(list, "kustomization", f.Path+"/"+dir+"/kustomization.yaml", resources)
 	f.files, f.err = append(f.files, file), err
 }
 

@@ -34,6 +34,15 @@ func NoRequestID(s *contract.Shop) Loss {
 	}
 }
 
+// OpenMetrics is that nobody is asked who he is where the metrics are.
+func OpenMetrics() Loss {
+	return Loss{
+		Policy:  "mutual TLS and callers, of the metrics",
+		Why:     "Prometheus may be outside of the mesh: port 9100 takes plaintext, from anyone.",
+		Instead: "They tell of the process, of no user. NetworkPolicies, where they are added, let in Prometheus alone.",
+	}
+}
+
 // Names is one RPC's full name and place, and how many more there are.
 func Names(rs []*contract.RPC) string {
 	switch len(rs) {

@@ -84,6 +84,7 @@ func TestWhoMayCallInternalRPCs(t *testing.T) {
 		near bool
 	}{
 		"a mesh of proxies":   {config{}, false, true},
+		"sidecars of Istio":   {config{Mesh: rpc.Istio}, false, true},
 		"no mesh":             {config{Mesh: rpc.NoMesh}, false, true},
 		"a trusted network":   {config{TrustNetwork: true}, true, true},
 		"a mesh without them": {config{Mesh: rpc.Proxyless}, true, true},
@@ -92,6 +93,10 @@ func TestWhoMayCallInternalRPCs(t *testing.T) {
 		may := insider(&tt.cfg, dns{})
 		if may(near) != tt.near || may(far) != tt.far {
 			t.Errorf("%s: from here %v, from elsewhere %v", name, may(near), may(far))
+		}
+		sidecar6 := &net.TCPAddr{IP: net.ParseIP("::6")}
+		if want := tt.cfg.Mesh == rpc.Istio || tt.far; may(sidecar6) != want {
+			t.Errorf("%s: from Istio's sidecar over IPv6 %v, want %v", name, may(sidecar6), want)
 		}
 	}
 }

@@ -21,12 +21,15 @@ const (
 	// NoMesh says that the process itself repeats, balances and looks at the
 	// health of those that it calls, as their contracts say. Nothing is encrypted.
 	NoMesh Mesh = "none"
+	// Istio is a mesh of sidecars that pass calls over IPv6 on from an address of
+	// their own.
+	Istio Mesh = "istio"
 	// Proxyless says that a mesh's control plane tells gRPC by xDS what its
 	// proxies would do. It is in binaries that are built with -tags proxyless.
 	Proxyless Mesh = "proxyless"
 )
 
-var meshes = []Mesh{NoMesh, "istio", "ambient", "linkerd", Proxyless}
+var meshes = []Mesh{NoMesh, Istio, "ambient", "linkerd", Proxyless}
 
 // UnmarshalText implements encoding.TextUnmarshaler for the names of meshes.
 func (m *Mesh) UnmarshalText(text []byte) error {
