@@ -12,6 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/metric"
+	metricnoop "go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/meshmart/meshmart/services/internal/db"
@@ -37,7 +39,8 @@ type world struct {
 
 	down    string // the service that is known to be out; "" for none
 	soldOut bool
-	decline string // the reason; "" for none
+	decline string               // the reason; "" for none
+	meters  metric.MeterProvider // nil: nothing is measured
 	// at is called with the name of each call before it takes effect, and with
 	// the name and "!" after. Its error is the call's. Nil: nothing goes wrong.
 	at func(ctx context.Context, name string) error
@@ -185,7 +188,7 @@ func (w *world) called() (n int) {
 
 // replica returns an order service in this world, on the database.
 func (w *world) replica(d *db.DB) *Orders {
-	return &Orders{
+	s := &Orders{
 		store: &store{d}, catalog: w, stock: w, payments: w, out: w.out, hub: newHub(), clock: time.Now,
 		announce: func(_ context.Context, tx *store, o Order) error {
 			tx.afterCommit(func() {
@@ -198,6 +201,13 @@ func (w *world) replica(d *db.DB) *Orders {
 		log: slog.New(slog.DiscardHandler), tracer: noop.NewTracerProvider().Tracer(""),
 		decideWithin: time.Minute, nudge: make(chan struct{}, 1),
 	}
+	if w.meters == nil {
+		w.meters = metricnoop.NewMeterProvider()
+	}
+	if err := s.measure(w.meters); err != nil {
+		panic(err)
+	}
+	return s
 }
 
 // heir returns a replica that finds every lease ended, as if time had passed.

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/meshmart/meshmart/services/internal/fault"
@@ -118,7 +119,8 @@ type Orders struct {
 	clock    func() time.Time
 	log      *slog.Logger
 	tracer   trace.Tracer
-	draining <-chan struct{} // closed when watchers are to go elsewhere
+	decided  metric.Int64Counter // orders that came to an end
+	draining <-chan struct{}     // closed when watchers are to go elsewhere
 	// decideWithin is how long an order waits for services that are out.
 	decideWithin time.Duration
 	nudge        chan struct{} // wakes the worker; has room for one
@@ -164,7 +166,7 @@ func (s *Orders) writeIn(ctx context.Context, tx *store, next Order) (Order, err
 }
 
 // publish adds the state that the order has reached to its history, announces
-// it, and wakes who waits for it.
+// it, counts it, and wakes who waits for it.
 func (s *Orders) publish(ctx context.Context, tx *store, o Order) error {
 	if err := tx.addChange(ctx, o); err != nil {
 		return err
@@ -172,7 +174,10 @@ func (s *Orders) publish(ctx context.Context, tx *store, o Order) error {
 	if err := s.announce(ctx, tx, o); err != nil {
 		return err
 	}
-	tx.afterCommit(func() { s.hub.wake(o.ID) })
+	tx.afterCommit(func() {
+		s.hub.wake(o.ID)
+		s.count(ctx, o)
+	})
 	return nil
 }
 

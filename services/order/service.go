@@ -3,6 +3,7 @@ package order
 import (
 	"context"
 	"embed"
+	"errors"
 	"fmt"
 	"time"
 
@@ -66,7 +67,7 @@ func start(ctx context.Context, env *app.Env, cfg *config) error {
 		decideWithin: cfg.DecisionTimeout,
 		nudge:        make(chan struct{}, 1),
 	}
-	if err := orders.dial(env); err != nil {
+	if err := errors.Join(orders.measure(env.Meters), orders.dial(env)); err != nil {
 		return err
 	}
 	if d.Exclusive() { // nobody else works at what a crash has left

@@ -47,6 +47,32 @@ func (s *store) claim(ctx context.Context, now time.Time, lease time.Duration, l
 	return orders, s.fillItems(ctx, orders)
 }
 
+const underWayQuery = `SELECT step, COUNT(*), MIN(update_time) FROM orders WHERE due_time IS NOT NULL GROUP BY step`
+
+// underWay returns what the sagas are at, by step.
+func (s *store) underWay(ctx context.Context) (map[Step]underWay, error) {
+	rows, err := s.db.Query(ctx, underWayQuery)
+	if err != nil {
+		return nil, fmt.Errorf("orders under way: %w", err)
+	}
+	defer rows.Close()
+	steps := map[Step]underWay{}
+	for rows.Next() {
+		var step Step
+		var at underWay
+		var since int64
+		if err := rows.Scan(&step, &at.orders, &since); err != nil {
+			return nil, fmt.Errorf("orders under way: %w", err)
+		}
+		at.since = db.Time(since)
+		steps[step] = at
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("orders under way: %w", err)
+	}
+	return steps, nil
+}
+
 func scanOrders(rows *db.Rows) ([]Order, error) {
 	defer rows.Close()
 	var orders []Order

@@ -195,9 +195,8 @@ func (s *Payments) settle(ctx context.Context, p Payment, r result) (Payment, er
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
 	var now Payment
-	err := s.store.inTx(ctx, func(tx *store) error {
-		var ok bool
-		var err error
+	var ok bool
+	err := s.store.inTx(ctx, func(tx *store) (err error) {
 		if now, ok, err = tx.settle(ctx, p, r, s.clock()); err != nil || !ok {
 			return err
 		}
@@ -209,14 +208,26 @@ func (s *Payments) settle(ctx context.Context, p Payment, r result) (Payment, er
 	if err != nil {
 		return Payment{}, told(fmt.Errorf("settle payment %s as %s: %w", p.ID, r.state, err), true)
 	}
+	if ok {
+		s.count(ctx, now)
+	}
 	return now, nil
 }
 
-// enter writes the movement of money into the ledger, if there was one. What
-// is voided without an answer from the processor was never entered.
+// entryOf returns the kind of the movement of money that led to the payment's
+// state, or "". What is voided without an answer from the processor was never
+// entered.
+func entryOf(p Payment) string {
+	if p.ProcessorRef == "" {
+		return ""
+	}
+	return map[state]string{authorized: "AUTHORIZE", captured: "CAPTURE", voided: "VOID", refunded: "REFUND"}[p.State]
+}
+
+// enter writes the movement of money into the ledger, if there was one.
 func (s *Payments) enter(ctx context.Context, tx *store, p Payment) error {
-	kind := map[state]string{authorized: "AUTHORIZE", captured: "CAPTURE", voided: "VOID", refunded: "REFUND"}[p.State]
-	if kind == "" || p.ProcessorRef == "" {
+	kind := entryOf(p)
+	if kind == "" {
 		return nil
 	}
 	id, err := uuid.NewV7()

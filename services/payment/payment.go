@@ -13,6 +13,8 @@ import (
 	"log/slog"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
+
 	"github.com/meshmart/meshmart/services/internal/fault"
 	"github.com/meshmart/meshmart/services/internal/money"
 )
@@ -76,6 +78,7 @@ type Payments struct {
 	clock     func() time.Time
 	lease     time.Duration // how long a change under way is left to who does it
 	wake      func()        // tells the worker that there may be work
+	moved     metric.Float64Counter
 }
 
 // settleTimeout bounds the record of a result. It is made though the caller

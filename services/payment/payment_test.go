@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/metric/noop"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/meshmart/meshmart/services/internal/app/apptest"
@@ -101,6 +102,7 @@ type bench struct {
 	book   *book
 	worker *worker
 
+	metrics      *sdkmetric.ManualReader
 	breakerClock func() time.Time
 }
 
@@ -127,6 +129,10 @@ func newBench(t *testing.T, d *db.DB) *bench {
 		wake:  b.worker.wake,
 	}
 	b.worker.payments = b.Payments
+	b.metrics = sdkmetric.NewManualReader()
+	if err := b.measure(sdkmetric.NewMeterProvider(sdkmetric.WithReader(b.metrics))); err != nil {
+		t.Fatal(err)
+	}
 	return b
 }
 

@@ -95,6 +95,9 @@ func start(env *app.Env, database *db.DB, cfg *config, processor Processor) erro
 		wake:  w.wake,
 	}
 	w.payments = p
+	if err := p.measure(env.Meters); err != nil {
+		return err
+	}
 	env.Go("worker", w.run)
 	l := &listener{payments: p, log: env.Log}
 	env.Go("events", func(ctx context.Context) error {

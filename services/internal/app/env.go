@@ -93,6 +93,8 @@ func (e *Env) DB(ctx context.Context, schema fs.FS) (*db.DB, error) {
 		MaxConns:  e.cfg.DatabaseConns,
 		Exclusive: alone,
 		Point:     e.opt.Point,
+		Traces:    e.Traces,
+		Meters:    e.Meters,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("database: %w", err)
@@ -165,7 +167,7 @@ func (e *Env) Bus() (*events.Bus, error) { return e.bus() }
 func (e *Env) connect() (*events.Bus, error) {
 	b, err := events.Connect(events.Config{
 		URL: e.cfg.NATSURL, Conn: e.opt.Broker, Name: e.Name,
-		Replicas: e.cfg.NATSReplicas, Log: e.Log, Traces: e.Traces, Point: e.opt.Point,
+		Replicas: e.cfg.NATSReplicas, Log: e.Log, Traces: e.Traces, Meters: e.Meters, Point: e.opt.Point,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("broker: %w", err)

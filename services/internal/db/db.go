@@ -22,6 +22,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/meshmart/meshmart/services/internal/faultpoint"
 )
 
@@ -51,6 +54,11 @@ type Config struct {
 	// outside of a transaction, "after write of ...". What turns out to change
 	// no row is not told of.
 	Point faultpoint.Hook
+	// Traces has a span for each statement and commit whose context belongs to a
+	// trace that is sampled; nil: none.
+	Traces trace.TracerProvider
+	// Meters has the use of the connections; nil: not measured.
+	Meters metric.MeterProvider
 }
 
 // DB runs statements: each on its own, or inside InTx as one transaction. It
@@ -67,6 +75,8 @@ type core struct {
 	alone   bool
 	log     *slog.Logger
 	point   faultpoint.Hook
+	tracer  trace.Tracer           // nil: no spans
+	unmeter func() error           // ends the metrics
 	down    atomic.Pointer[outage] // why nothing can be done; nil while open and migrated
 	stop    context.CancelFunc     // ends work
 	work    sync.WaitGroup
@@ -89,6 +99,12 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Traces != nil {
+		c.tracer = cfg.Traces.Tracer(scope)
+	}
+	if c.unmeter, err = c.measure(cfg.Meters); err != nil {
+		return nil, errors.Join(fmt.Errorf("measure database: %w", err), c.shut())
+	}
 	c.down.Store(&outage{errNotMigrated})
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	c.stop = stop
@@ -105,9 +121,14 @@ func (d *DB) Close() error {
 	d.stop()
 	d.work.Wait()
 	d.down.Store(&outage{errClosed})
-	err := d.reads.Close()
-	if d.writes != d.reads {
-		err = errors.Join(err, d.writes.Close())
+	return errors.Join(d.unmeter(), d.shut())
+}
+
+// shut closes the connections.
+func (e *engine) shut() error {
+	err := e.reads.Close()
+	if e.writes != e.reads {
+		err = errors.Join(err, e.writes.Close())
 	}
 	return err
 }
@@ -137,7 +158,10 @@ func (d *DB) Exec(ctx context.Context, query string, args ...any) (int64, error)
 }
 
 // exec is Exec for statements that change no row, too.
-func (d *DB) exec(ctx context.Context, query string, args ...any) (int64, error) {
+func (d *DB) exec(ctx context.Context, query string, args ...any) (n int64, err error) {
+	if span := d.span(ctx, query); span != nil {
+		defer func() { endSpan(span, err) }()
+	}
 	var run runner
 	if d.tx != nil {
 		run = d.tx.sql
@@ -161,24 +185,26 @@ func (d *DB) exec(ctx context.Context, query string, args ...any) (int64, error)
 // Query runs a statement that returns rows. The caller closes them; inside a
 // transaction, before the next statement.
 func (d *DB) Query(ctx context.Context, query string, args ...any) (*Rows, error) {
-	reads := onlyReads(query)
+	reads, span := onlyReads(query), d.span(ctx, query)
 	run, release, err := d.runner(ctx, reads)
 	if err != nil {
+		endSpan(span, err)
 		return nil, err
 	}
 	defer release()
 	rows, err := run.QueryContext(ctx, query, args...)
 	if err != nil {
 		err = d.explain(ctx, err, reads)
+		endSpan(span, err)
 		if !reads {
 			d.failed(ctx, err)
 		}
 		return nil, err
 	}
 	if reads {
-		return &Rows{Rows: rows}, nil
+		return &Rows{Rows: rows, span: span}, nil
 	}
-	return &Rows{Rows: rows, change: d.changing(ctx)}, nil
+	return &Rows{Rows: rows, span: span, change: d.changing(ctx)}, nil
 }
 
 // Row is the answer to a query for one row.
@@ -186,20 +212,22 @@ type Row struct {
 	row    *sql.Row
 	db     *DB
 	ctx    context.Context
-	change *change // nil for a query that only reads
-	err    error   // why there is no row
+	span   trace.Span // nil if it has none
+	change *change    // nil for a query that only reads
+	err    error      // why there is no row
 }
 
 // Row runs a statement that returns at most one row that matters. Scan must be
 // called: it also gives the connection back.
 func (d *DB) Row(ctx context.Context, query string, args ...any) *Row {
-	reads := onlyReads(query)
+	reads, span := onlyReads(query), d.span(ctx, query)
 	run, release, err := d.runner(ctx, reads)
 	if err != nil {
+		endSpan(span, err)
 		return &Row{err: err}
 	}
 	defer release()
-	r := &Row{db: d, ctx: ctx}
+	r := &Row{db: d, ctx: ctx, span: span}
 	if !reads {
 		r.change = d.changing(ctx)
 	}
@@ -216,6 +244,7 @@ func (r *Row) Scan(dest ...any) error {
 	if err != nil {
 		err = r.db.explain(r.ctx, err, r.change == nil)
 	}
+	endSpan(r.span, err)
 	switch {
 	case r.change == nil:
 	case err == nil:

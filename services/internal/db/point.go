@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/meshmart/meshmart/services/internal/effect"
 	"github.com/meshmart/meshmart/services/internal/faultpoint"
 )
@@ -57,8 +59,9 @@ func open(err error) bool {
 // Rows are the answer to a query, as those of database/sql.
 type Rows struct {
 	*sql.Rows
-	change *change // nil for a query that only reads
-	any    bool    // there was a row, so something was changed
+	span   trace.Span // until it is ended, or nil
+	change *change    // nil for a query that only reads
+	any    bool       // there was a row, so something was changed
 }
 
 // Next is that of sql.Rows.
@@ -81,6 +84,10 @@ func (r *Rows) Close() error {
 // ended takes note of a statement that returns what it changed. It has run when
 // its rows are closed.
 func (r *Rows) ended() {
+	if r.span != nil {
+		endSpan(r.span, r.Err())
+		r.span = nil
+	}
 	c := r.change
 	if c == nil {
 		return

@@ -101,17 +101,25 @@ func (d *DB) begin(ctx context.Context) (*sql.Tx, error) {
 // commit ends the transaction, and notes it if that may have had an effect.
 func (d *DB) commit(ctx context.Context, t *txn) error {
 	if !t.changed {
-		return commit(ctx, t.sql)
+		return d.end(ctx, t)
 	}
 	caller := d.caller(ctx)
 	d.point.At("before commit of ", caller)
-	err := commit(ctx, t.sql)
+	err := d.end(ctx, t)
 	if err == nil || errors.As(err, new(*uncertain)) {
 		effect.Note(ctx)
 	}
 	if err == nil {
 		d.point.At("after commit of ", caller)
 	}
+	return err
+}
+
+// end is commit with its span.
+func (d *DB) end(ctx context.Context, t *txn) error {
+	span := d.span(ctx, "COMMIT")
+	err := commit(ctx, t.sql)
+	endSpan(span, err)
 	return err
 }
 

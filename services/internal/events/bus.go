@@ -20,6 +20,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/metric"
+	metricnoop "go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 
@@ -47,6 +49,7 @@ type Config struct {
 
 	Log    *slog.Logger         // nil discards
 	Traces trace.TracerProvider // nil records nothing
+	Meters metric.MeterProvider // nil measures nothing
 	Clock  func() time.Time     // nil is time.Now
 
 	// Point is for tests: it is told when the outbox and the consumers come to
@@ -60,6 +63,8 @@ type Bus struct {
 	nc     *nats.Conn
 	js     jetstream.JetStream
 	tracer trace.Tracer
+	// duplicates counts the deliveries of what the inbox knew already.
+	duplicates metric.Int64Counter
 	// ackWait is that of its consumers: a test that must not pass by waiting for
 	// it makes it longer.
 	ackWait time.Duration
@@ -74,6 +79,9 @@ type Bus struct {
 func Connect(cfg Config) (*Bus, error) {
 	b := &Bus{cfg: cfg.withDefaults(), ackWait: ackWait, known: map[string]bool{}, online: make(chan struct{})}
 	b.tracer = b.cfg.Traces.Tracer(scope)
+	if err := b.measure(); err != nil {
+		return nil, fmt.Errorf("measure events: %w", err)
+	}
 	nc, err := nats.Connect(b.cfg.URL, b.options()...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the broker: %w", err)
@@ -101,6 +109,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Traces == nil {
 		c.Traces = noop.NewTracerProvider()
+	}
+	if c.Meters == nil {
+		c.Meters = metricnoop.NewMeterProvider()
 	}
 	if c.Clock == nil {
 		c.Clock = time.Now

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 
@@ -79,6 +80,7 @@ func (b *Bus) Consume(ctx context.Context, c Consumer) error {
 	if err != nil {
 		return err
 	}
+	b.duplicates.Add(ctx, 0, byConsumer(c)) // a rate needs the series before the first one
 	g, ctx := errgroup.WithContext(ctx)
 	for stream, subjects := range streams {
 		w := &worker{
@@ -210,13 +212,18 @@ func (w *worker) handle(ctx context.Context, e Event, m jetstream.Msg) (trace.Sp
 	ctx = w.bus.cfg.Point.In(ctx, w.consumer.Name, " of ", e.Subject)
 	ctx, cancel := context.WithTimeout(ctx, handleTime)
 	defer cancel()
-	err := w.consumer.DB.InTx(ctx, func(tx *db.DB) error {
-		fresh, err := w.record(ctx, tx, e.ID)
+	fresh := false
+	err := w.consumer.DB.InTx(ctx, func(tx *db.DB) (err error) {
+		fresh, err = w.record(ctx, tx, e.ID)
 		if err != nil || !fresh {
 			return err
 		}
 		return w.call(ctx, tx, e)
 	})
+	if err == nil && !fresh {
+		w.bus.duplicates.Add(ctx, 1, byConsumer(w.consumer))
+		span.SetAttributes(attribute.Bool("inbox.duplicate", true))
+	}
 	return span, err
 }
 

@@ -42,7 +42,11 @@ type Outbox struct {
 
 // NewOutbox returns the outbox in d that is published to b.
 func NewOutbox(d *db.DB, b *Bus) *Outbox {
-	return &Outbox{db: d, bus: b, owner: uuid.NewString(), wake: make(chan struct{}, 1)}
+	o := &Outbox{db: d, bus: b, owner: uuid.NewString(), wake: make(chan struct{}, 1)}
+	if err := o.measure(); err != nil {
+		b.cfg.Log.Warn("the outbox is not measured", "err", err.Error())
+	}
+	return o
 }
 
 // Add announces m under the subject once tx is committed. The event's id is new;

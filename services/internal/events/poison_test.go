@@ -41,6 +41,9 @@ func TestAnEventThatCannotBeStoredIsAnswered(t *testing.T) {
 func offline(t testing.TB, d *db.DB) *worker {
 	t.Helper()
 	bus := &Bus{cfg: Config{}.withDefaults()}
+	if err := bus.measure(); err != nil {
+		t.Fatal(err)
+	}
 	bus.tracer = bus.cfg.Traces.Tracer(scope)
 	return &worker{bus: bus, log: bus.cfg.Log, consumer: Consumer{
 		Name: "ledger", DB: d,

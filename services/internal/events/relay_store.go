@@ -2,6 +2,7 @@ package events
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"strings"
 	"time"
@@ -31,6 +32,20 @@ func (o *Outbox) oldest(ctx context.Context, n int) ([]row, error) {
 		return nil, fmt.Errorf("read outbox: %w", err)
 	}
 	return all, nil
+}
+
+// lag returns how many events wait in the outbox, and since when the first does;
+// the zero time if none does.
+func (o *Outbox) lag(ctx context.Context) (waiting int64, since time.Time, err error) {
+	var first sql.Null[int64]
+	err = o.db.Row(ctx, `SELECT (SELECT COUNT(*) FROM outbox), (SELECT create_time FROM outbox ORDER BY id LIMIT 1)`).Scan(&waiting, &first)
+	if err != nil {
+		return 0, time.Time{}, fmt.Errorf("lag of the outbox: %w", err)
+	}
+	if first.Valid {
+		since = db.Time(first.V)
+	}
+	return waiting, since, nil
 }
 
 // lease makes this replica the one that publishes, unless another one is. Where
