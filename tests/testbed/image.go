@@ -16,18 +16,40 @@ const dockerfile = `FROM scratch
 COPY bin/ /bin/
 `
 
-// buildImage compiles the services and returns the image they are in.
-func (b *Bed) buildImage(ctx context.Context) (string, error) {
-	b.opt.Progress("building the services")
-	dir, err := os.MkdirTemp("", "testbed")
+// ServicesImage compiles the services as `make build` does, with those tags, and
+// makes an image in which each is /bin/NAME.
+func ServicesImage(ctx context.Context, name, tags string) (string, error) {
+	return Image(ctx, name, func(dir string) error {
+		root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/meshmart/meshmart").Output()
+		if err != nil {
+			return fmt.Errorf("find the module: %w", err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte(dockerfile), 0o600); err != nil {
+			return err
+		}
+		b := Build{Dir: strings.TrimSpace(string(root)), Out: filepath.Join(dir, "bin"), Tags: tags}
+		for _, name := range Services {
+			b.Packages = append(b.Packages, "./services/cmd/"+name)
+		}
+		if err := os.Mkdir(b.Out, 0o700); err != nil {
+			return err
+		}
+		return b.Run(ctx)
+	})
+}
+
+// Image makes an image of what fill puts into a folder, a Dockerfile among it.
+// It is removed when the process has ended.
+func Image(ctx context.Context, name string, fill func(dir string) error) (string, error) {
+	if err := engineIsHere(); err != nil {
+		return "", err
+	}
+	dir, err := os.MkdirTemp("", "image")
 	if err != nil {
 		return "", err
 	}
 	defer os.RemoveAll(dir)
-	if err := compile(ctx, filepath.Join(dir, "bin")); err != nil {
-		return "", err
-	}
-	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte(dockerfile), 0o600); err != nil {
+	if err := fill(dir); err != nil {
 		return "", err
 	}
 	provider, err := testcontainers.NewDockerProvider()
@@ -36,32 +58,30 @@ func (b *Bed) buildImage(ctx context.Context) (string, error) {
 	}
 	defer provider.Close()
 	image, err := provider.BuildImage(ctx, &testcontainers.ContainerRequest{FromDockerfile: testcontainers.FromDockerfile{
-		Context: dir, Repo: "meshmart-testbed", Tag: fmt.Sprintf("%d", os.Getpid()),
+		Context: dir, Repo: name, Tag: fmt.Sprint(os.Getpid()),
 	}})
 	if err != nil {
-		return "", fmt.Errorf("build image: %w", err)
+		return "", fmt.Errorf("build image %s: %w", name, err)
 	}
 	return image, nil
 }
 
-// compile builds the services as `make build` does, all but what people start.
-func compile(ctx context.Context, bin string) error {
-	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
-	if err != nil {
-		return fmt.Errorf("find the module: %w", err)
-	}
-	if err := os.Mkdir(bin, 0o700); err != nil {
-		return err
-	}
-	args := []string{"build", "-trimpath", "-buildvcs=false", "-tags", "grpcnotrace", "-ldflags", "-s -w", "-o", bin}
-	for _, name := range Services {
-		args = append(args, "./services/cmd/"+name)
-	}
-	build := exec.CommandContext(ctx, "go", args...)
-	build.Dir = strings.TrimSpace(string(root))
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("build the services: %w\n%s", err, out)
+// Build is programs to be compiled, static as for an image with nothing else.
+type Build struct {
+	Dir      string   // of the module
+	Out      string   // the program, or an existing folder for several
+	Tags     string   // with commas between
+	Packages []string // as for go build
+}
+
+// Run compiles them. The error has what the compiler says.
+func (b Build) Run(ctx context.Context) error {
+	args := []string{"build", "-trimpath", "-buildvcs=false", "-tags", b.Tags, "-ldflags", "-s -w", "-o", b.Out}
+	cmd := exec.CommandContext(ctx, "go", append(args, b.Packages...)...)
+	cmd.Dir = b.Dir
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build %s: %w\n%s", b.Packages[0], err, text)
 	}
 	return nil
 }

@@ -97,7 +97,7 @@ func (o Options) withDefaults() Options {
 func (o Options) proxied(target string) bool { return o.Proxied || slices.Contains(o.Behind, target) }
 
 func (b *Bed) start(ctx context.Context) (err error) {
-	if err := EngineIsHere(); err != nil {
+	if err := engineIsHere(); err != nil {
 		return err
 	}
 	tclog.SetDefault(tclog.NewNoopLogger()) // a line for each container, else
@@ -110,7 +110,8 @@ func (b *Bed) start(ctx context.Context) (err error) {
 	}
 	b.onClose(func() error { return b.network.Remove(context.Background()) })
 	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() (err error) { b.image, err = b.buildImage(gctx); return err })
+	b.opt.Progress("building the services")
+	g.Go(func() (err error) { b.image, err = ServicesImage(gctx, "meshmart-testbed", "grpcnotrace"); return err })
 	g.Go(func() error { return b.startStores(gctx) })
 	if err := g.Wait(); err != nil {
 		return err
@@ -131,10 +132,10 @@ func (b *Bed) start(ctx context.Context) (err error) {
 	return nil
 }
 
-// EngineIsHere tells testcontainers that ports are published on this machine,
+// engineIsHere tells testcontainers that ports are published on this machine,
 // if the Docker engine is a process of it. In what looks like a container it
 // would look for them at the container's gateway.
-func EngineIsHere() error {
+func engineIsHere() error {
 	const override = "TESTCONTAINERS_HOST_OVERRIDE"
 	if _, err := os.Stat("/var/run/docker.pid"); err != nil || os.Getenv(override) != "" {
 		return nil

@@ -112,6 +112,9 @@ func (r *RPC) NeedsToken() bool {
 // NeedsAdmin reports whether that user must be an administrator.
 func (r *RPC) NeedsAdmin() bool { return r.Access == meshpb.Access_ACCESS_ADMIN }
 
+// Retried reports whether a mesh repeats it.
+func (r *RPC) Retried() bool { return r.Retry != nil }
+
 // AccessName is "public", "user", "admin" or "internal".
 func (r *RPC) AccessName() string {
 	return strings.ToLower(strings.TrimPrefix(r.Access.String(), "ACCESS_"))

@@ -116,7 +116,7 @@ func losses(s *contract.Shop) []target.Loss {
 	all := s.RPCs()
 	return []target.Loss{
 		{Policy: "callers", RPCs: all, Why: "There are no identities of services, and nothing is encrypted.", Instead: "NetworkPolicies, for pods and ports. An INTERNAL RPC answers only to this machine unless TRUST_NETWORK is set, as mesh/plain sets it."},
-		{Policy: "retry: per_try_timeout", RPCs: target.With(s, func(r *contract.RPC) bool { return r.Retry != nil }), Why: "gRPC in Go has no time limit for one attempt.", Instead: "The deadline of the call."},
+		{Policy: "retry: per_try_timeout", RPCs: target.With(s, (*contract.RPC).Retried), Why: "gRPC in Go has no time limit for one attempt.", Instead: "The deadline of the call."},
 		target.NoRate(s, "A service config is about the client's side."),
 		target.NoSLO(s),
 	}

@@ -10,16 +10,8 @@ func losses(s *contract.Shop) []target.Loss {
 		target.NoRate(s, "Local rate limits are an EnvoyFilter, which no version of Istio promises to keep."),
 		target.NoSLO(s),
 		target.NoRequestID(s),
-		{
-			Policy: "access: user and admin, the refusal", RPCs: target.With(s, (*contract.RPC).NeedsToken),
-			Why:     "A call without a token is refused by an AuthorizationPolicy: PERMISSION_DENIED, at the edge 403, where the service itself would say UNAUTHENTICATED, 401.",
-			Instead: "The refusal. A token that is wrong or has expired is 401 in both.",
-		},
-		{
-			Policy: "access: user and admin, revocation", RPCs: target.With(s, (*contract.RPC).NeedsToken),
-			Why:     "Envoy knows the keys, not which sign-ins were ended, and takes a token for a minute longer than it lasts.",
-			Instead: "The service verifies every token again, with the revocations that it has heard of, and to the second.",
-		},
+		Refusal(s),
+		Revocation(s),
 		{
 			Policy: "access: user and admin, at the edge", RPCs: Unguarded(s),
 			Why:     "A pattern for the REST route would take in one that is open to everyone.",
@@ -32,10 +24,28 @@ func losses(s *contract.Shop) []target.Loss {
 		},
 		{
 			Policy:  "retry, throttled by share",
-			RPCs:    target.With(s, func(r *contract.RPC) bool { return r.Retry != nil }),
+			RPCs:    target.With(s, (*contract.RPC).Retried),
 			Why:     "A DestinationRule's retryBudget is a share of the calls under way, with 3 repetitions at once at the least: not of those that came before.",
 			Instead: "maxRetries: so many repetitions at once for each service and caller.",
 		},
 		target.OpenMetrics(),
+	}
+}
+
+// Refusal is that a call without a token is refused, but not as the service would.
+func Refusal(s *contract.Shop) target.Loss {
+	return target.Loss{
+		Policy: "access: user and admin, the refusal", RPCs: target.With(s, (*contract.RPC).NeedsToken),
+		Why:     "A call without a token is refused by an AuthorizationPolicy: PERMISSION_DENIED, at the edge 403, where the service itself would say UNAUTHENTICATED, 401.",
+		Instead: "The refusal. A token that is wrong or has expired is 401 in both.",
+	}
+}
+
+// Revocation is that Envoy cannot know which tokens were revoked.
+func Revocation(s *contract.Shop) target.Loss {
+	return target.Loss{
+		Policy: "access: user and admin, revocation", RPCs: target.With(s, (*contract.RPC).NeedsToken),
+		Why:     "Envoy knows the keys, not which sign-ins were ended, and takes a token for a minute longer than it lasts.",
+		Instead: "The service verifies every token again, with the revocations that it has heard of, and to the second.",
 	}
 }

@@ -6,7 +6,7 @@ import (
 )
 
 func losses(s *contract.Shop) []target.Loss {
-	retried := target.With(s, func(r *contract.RPC) bool { return r.Retry != nil })
+	retried := target.With(s, (*contract.RPC).Retried)
 	inTotal := target.With(s, func(r *contract.RPC) bool { return r.Rate != nil && total(s.ServiceOf(r)) > 0 })
 	notAtAll := target.With(s, func(r *contract.RPC) bool { return r.Rate != nil && total(s.ServiceOf(r)) == 0 })
 	return []target.Loss{

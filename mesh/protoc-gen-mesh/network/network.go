@@ -86,7 +86,7 @@ func losses(s *contract.Shop) []target.Loss {
 		{Policy: "callers, by identity", RPCs: all, Why: "A pod is known by its labels and its address, and nothing is encrypted.", Instead: "The mesh: mutual TLS."},
 		{Policy: "access", RPCs: all, Why: l4, Instead: "The process, and the mesh."},
 		{Policy: "timeout", RPCs: target.With(s, func(r *contract.RPC) bool { return r.Timeout > 0 }), Why: l4, Instead: "The client's side in the process: a deadline on every call; and the mesh."},
-		{Policy: "retry", RPCs: target.With(s, func(r *contract.RPC) bool { return r.Retry != nil }), Why: l4, Instead: "The mesh; without one, the gRPC service config."},
+		{Policy: "retry", RPCs: target.With(s, (*contract.RPC).Retried), Why: l4, Instead: "The mesh; without one, the gRPC service config."},
 		target.NoRate(s, l4),
 		target.NoSLO(s),
 		{Policy: "probes", Why: "The address that the kubelet asks from is not the same everywhere, and so is not named.", Instead: "Network plugins let a node reach its own pods, as Kubernetes expects of them."},

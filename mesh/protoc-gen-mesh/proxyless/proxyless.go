@@ -14,7 +14,7 @@ func Target() target.Target {
 }
 
 func losses(s *contract.Shop) []target.Loss {
-	retried := target.With(s, func(r *contract.RPC) bool { return r.Retry != nil })
+	retried := target.With(s, (*contract.RPC).Retried)
 	return []target.Loss{
 		target.NoRate(s, "gRPC has no rate limits."),
 		target.NoSLO(s),

@@ -10,8 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/testcontainers/testcontainers-go"
-
 	"github.com/meshmart/meshmart/tests/testbed"
 )
 
@@ -30,67 +28,7 @@ rootNamespace: istio-system
 // BuildImage makes the image of the control plane from the tools of the
 // repository in the folder root. It is removed when the process has ended.
 func BuildImage(ctx context.Context, root string) (string, error) {
-	if err := testbed.EngineIsHere(); err != nil {
-		return "", err
-	}
-	return build(ctx, "meshmart-istiod", func(dir string) error { return fill(ctx, root, dir) })
-}
-
-// BuildServices makes the image of the shop's own services as they run without
-// proxies: /bin/NAME for each. It is removed when the process has ended.
-func BuildServices(ctx context.Context, root string) (string, error) {
-	if err := testbed.EngineIsHere(); err != nil {
-		return "", err
-	}
-	return build(ctx, "meshmart-proxyless", func(dir string) error {
-		if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte("FROM scratch\nCOPY bin/ /bin/\n"), 0o600); err != nil {
-			return err
-		}
-		if err := os.Mkdir(filepath.Join(dir, "bin"), 0o700); err != nil {
-			return err
-		}
-		var packages []string
-		for _, name := range testbed.Services {
-			packages = append(packages, "./services/cmd/"+name)
-		}
-		return compile(ctx, root, filepath.Join(dir, "bin"), packages...)
-	})
-}
-
-// build makes an image of what fill puts into a folder.
-func build(ctx context.Context, name string, fill func(dir string) error) (string, error) {
-	dir, err := os.MkdirTemp("", "image")
-	if err != nil {
-		return "", err
-	}
-	defer os.RemoveAll(dir)
-	if err := fill(dir); err != nil {
-		return "", err
-	}
-	provider, err := testcontainers.NewDockerProvider()
-	if err != nil {
-		return "", err
-	}
-	defer provider.Close()
-	image, err := provider.BuildImage(ctx, &testcontainers.ContainerRequest{FromDockerfile: testcontainers.FromDockerfile{
-		Context: dir, Repo: name, Tag: fmt.Sprint(os.Getpid()),
-	}})
-	if err != nil {
-		return "", fmt.Errorf("build image %s: %w", name, err)
-	}
-	return image, nil
-}
-
-// compile builds programs of the module in dir as `make build` does, with xDS.
-func compile(ctx context.Context, dir, out string, packages ...string) error {
-	args := []string{"build", "-trimpath", "-buildvcs=false", "-tags", "grpcnotrace,proxyless", "-ldflags", "-s -w", "-o", out}
-	cmd := exec.CommandContext(ctx, "go", append(args, packages...)...)
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
-	if text, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build %s: %w\n%s", packages[0], err, text)
-	}
-	return nil
+	return testbed.Image(ctx, "meshmart-istiod", func(dir string) error { return fill(ctx, root, dir) })
 }
 
 // fill puts into a folder what the image is made of.
@@ -113,7 +51,10 @@ func fill(ctx context.Context, root, dir string) error {
 			return err
 		}
 	}
-	return compile(ctx, filepath.Join(root, "tests", "mesh"), filepath.Join(dir, "kubestub"), "./cmd/kubestub")
+	kubestub := testbed.Build{
+		Dir: filepath.Join(root, "tests", "mesh"), Out: filepath.Join(dir, "kubestub"), Tags: "grpcnotrace", Packages: []string{"./cmd/kubestub"},
+	}
+	return kubestub.Run(ctx)
 }
 
 func copyFile(from, to string) error {
