@@ -205,14 +205,21 @@ func bareEnviron() []string {
 	return env
 }
 
+// freeAddr returns an address on loopback that nobody listens at, not even when a
+// process that listened there is started again: its port is below those that are
+// given to outgoing connections (32768 and up on Linux), of which a busy machine
+// has many.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		addr := fmt.Sprintf("127.0.0.1:%d", 15000+rand.IntN(32768-15000))
+		if l, err := net.Listen("tcp", addr); err == nil {
+			defer l.Close()
+			return addr
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 func randomCard() string {
