@@ -289,6 +289,11 @@ func TestHelpTellsExitCodesAndVariables(t *testing.T) {
 			t.Errorf("help without %q", want)
 		}
 	}
+	for _, args := range [][]string{{"-help"}, {"stock", "adjust", "-help"}} {
+		if r := newShop(t, nil).run(t, nil, args...); r.code != exitOK || !strings.Contains(r.out, "Usage:") {
+			t.Errorf("%v: %+v", args, r)
+		}
+	}
 	for _, shell := range []string{"bash", "zsh", "fish"} {
 		if r := newShop(t, nil).run(t, nil, "completion", shell); r.code != exitOK || !strings.Contains(r.out, "shopctl") {
 			t.Errorf("completion %s: %+v", shell, r)

@@ -44,7 +44,7 @@ func Run(ctx context.Context, p Process) int {
 	}
 	c := &cli{Process: p}
 	root := c.root()
-	root.SetArgs(positional(p.Args))
+	root.SetArgs(understood(p.Args))
 	cmd, err := root.ExecuteContextC(ctx)
 	c.close()
 	switch {
@@ -64,13 +64,22 @@ func Run(ctx context.Context, p Process) int {
 	return code
 }
 
-// positional keeps the negative numbers of `stock adjust KIT-001 -5` from being
-// taken for flags; quantity reads them.
-func positional(args []string) []string {
+// understood returns the arguments as cobra takes them: -help is --help, as with
+// the services, and the negative number of `stock adjust KIT-001 -5`, which
+// quantity reads, is not taken for a flag.
+func understood(args []string) []string {
 	out := append([]string{}, args...) // never nil: that would be os.Args to cobra
-	for i := slices.Index(out, "adjust") + 1; i > 0 && i < len(out); i++ {
-		if _, err := strconv.Atoi(out[i]); err == nil && out[i][0] == '-' {
-			out[i] = "+" + out[i]
+	adjust := slices.Index(out, "adjust")
+	for i, arg := range out {
+		switch {
+		case arg == "--":
+			return out
+		case arg == "-help":
+			out[i] = "--help"
+		case adjust >= 0 && i > adjust && len(arg) > 1 && arg[0] == '-':
+			if _, err := strconv.Atoi(arg); err == nil {
+				out[i] = "+" + arg
+			}
 		}
 	}
 	return out

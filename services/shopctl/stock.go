@@ -105,7 +105,7 @@ func (c *cli) stockAdjustCommand() *cobra.Command {
 	return cmd
 }
 
-// quantity reads a whole number, also as positional has left it.
+// quantity reads a whole number, also as understood has left it.
 func quantity(text string) (int32, error) {
 	n, err := strconv.ParseInt(strings.Replace(text, "+-", "-", 1), 10, 32)
 	if err != nil {
