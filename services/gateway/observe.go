@@ -43,9 +43,8 @@ func observe(env *app.Env, cfg *config, next http.Handler) http.Handler {
 func trusted(cfg *config, r *http.Request) *http.Request {
 	c := r.WithContext(r.Context())
 	c.Header = r.Header.Clone()
-	if !cfg.TrustTraceContext {
-		c.Header.Del("Traceparent")
-		c.Header.Del("Tracestate")
+	if !cfg.TrustedTraceCallers.include(caller(r, cfg.TrustedProxies)) {
+		untraced(c.Header)
 	}
 	if ip := forwarded(r.Header.Values("X-Forwarded-For"), cfg.TrustedProxies); ip != "" {
 		c.RemoteAddr = net.JoinHostPort(ip, "0")
@@ -119,7 +118,7 @@ func line(log *slog.Logger, r *http.Request, method string, code int, took time.
 	attrs := make([]slog.Attr, 0, 8)
 	// Neither the query nor a header: they may hold what is nobody's business.
 	attrs = append(attrs, slog.String("method", method), slog.String("route", r.Pattern), slog.Int("status", code),
-		slog.Float64("ms", float64(took.Microseconds())/1000))
+		slog.Int64("us", took.Microseconds()))
 	o, _ := r.Context().Value(outcomeKey{}).(*outcome)
 	if o != nil && o.reason != "" {
 		attrs = append(attrs, slog.String("reason", o.reason))

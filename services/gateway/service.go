@@ -40,12 +40,12 @@ type Options struct {
 }
 
 type config struct {
-	Addr              string   `env:"HTTP_ADDR" envDefault:":8080" doc:"where REST and the console are served"`
-	MaxBody           int64    `env:"HTTP_MAX_BODY" envDefault:"1048576" doc:"bytes of a request, or of one message of a stream, at most"`
-	TrustTraceContext bool     `env:"TRUST_TRACE_CONTEXT" envDefault:"false" doc:"continue the trace of a caller's traceparent header in place of beginning one"`
-	TrustedProxies    int      `env:"TRUSTED_PROXIES" envDefault:"0" doc:"how many proxies in front add to X-Forwarded-For: the client is the one that the first of them saw"`
-	CORSOrigins       []string `env:"CORS_ORIGINS" doc:"origins whose pages may call the API, such as https://shop.example; several with commas between; empty: none"`
-	JaegerURL         string   `env:"JAEGER_URL" doc:"where people find traces, such as http://localhost:16686; the console links to it"`
+	Addr                string   `env:"HTTP_ADDR" envDefault:":8080" doc:"where REST and the console are served"`
+	MaxBody             int64    `env:"HTTP_MAX_BODY" envDefault:"1048576" doc:"bytes of a request, or of one message of a stream, at most"`
+	TrustedTraceCallers networks `env:"TRUSTED_TRACE_CALLERS" doc:"networks whose callers' traces are continued, such as 10.0.0.0/8; several with commas between; empty: each request begins a trace"`
+	TrustedProxies      int      `env:"TRUSTED_PROXIES" envDefault:"0" doc:"how many proxies in front add to X-Forwarded-For: the client is the one that the first of them saw"`
+	CORSOrigins         []string `env:"CORS_ORIGINS" doc:"origins whose pages may call the API, such as https://shop.example; several with commas between; empty: none"`
+	JaegerURL           string   `env:"JAEGER_URL" doc:"where people find traces, such as http://localhost:16686; the console links to it"`
 }
 
 // Validate checks what the types alone do not say.

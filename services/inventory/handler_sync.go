@@ -10,6 +10,7 @@ import (
 
 	inventorypb "github.com/meshmart/meshmart/proto/inventory/v1"
 	"github.com/meshmart/meshmart/services/internal/fault"
+	"github.com/meshmart/meshmart/services/internal/idem"
 )
 
 // syncBatch is how many counts one transaction stores at most, if so many have
@@ -24,13 +25,22 @@ type syncStream = grpc.BidiStreamingServer[inventorypb.SyncStockRequest, invento
 func (h *handler) SyncStock(stream syncStream) error {
 	in := &incoming{counts: make(chan Count, syncBatch)}
 	go in.receive(stream)
+	known, fresh := 0, 0
 	for {
 		batch, err := in.next(stream.Context(), h.draining)
 		if err != nil || len(batch) == 0 {
+			if err == nil && fresh == 0 && known > 0 {
+				idem.Replayed(stream.Context())
+			}
 			return err
 		}
 		done, refusal := h.inv.Sync(stream.Context(), batch)
 		for _, d := range done {
+			if d.Applied {
+				fresh++
+			} else {
+				known++
+			}
 			if err := stream.Send(d.proto()); err != nil {
 				return err
 			}

@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"github.com/meshmart/meshmart/services/internal/fault"
+	"github.com/meshmart/meshmart/services/internal/idem"
 )
 
 // Reserve sets every item aside for the order, or none: then the fault says
@@ -54,6 +55,7 @@ func reservedBefore(ctx context.Context, tx *store, orderID string, items []Item
 			Field: "items", Reason: reasonOrderReused, Text: "the order has reserved other items before",
 		})
 	}
+	idem.Replayed(ctx)
 	return nil
 }
 
@@ -102,8 +104,12 @@ func (v *Inventory) release(ctx context.Context, tx *store, orderID string) erro
 		from = sold
 		ok, err = tx.setReservation(ctx, orderID, stateCommitted, stateReturned, v.clock())
 	}
-	if err != nil || !ok { // not ok: it was released before
+	if err != nil {
 		return err
+	}
+	if !ok { // it was released before
+		idem.Replayed(ctx)
+		return nil
 	}
 	items, err := v.moveAll(ctx, tx, orderID, from, available)
 	if err != nil {
@@ -125,10 +131,14 @@ func (v *Inventory) commit(ctx context.Context, tx *store, orderID string) error
 	}
 	if !ok {
 		st, err := tx.reservation(ctx, orderID)
-		if err != nil || st == stateCommitted {
+		if err != nil {
 			return err
 		}
-		return released(orderID)
+		if st != stateCommitted {
+			return released(orderID)
+		}
+		idem.Replayed(ctx)
+		return nil
 	}
 	items, err := v.moveAll(ctx, tx, orderID, reserved, sold)
 	if err != nil {

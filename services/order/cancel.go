@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/meshmart/meshmart/services/internal/fault"
+	"github.com/meshmart/meshmart/services/internal/idem"
 )
 
 // Cancel takes an order back, and returns it CANCELLED, or CANCELLING if ctx has
@@ -32,6 +33,7 @@ func (s *Orders) turnBack(ctx context.Context, id, reason, message string) (Orde
 		case Rejected:
 			return Order{}, fault.Refused("ORDER_REJECTED", "the order was rejected (%s): there is nothing to cancel", o.Reason)
 		case Cancelling, Cancelled:
+			idem.Replayed(ctx)
 			return o, nil
 		}
 		next := o.cancel(reason, message)

@@ -78,7 +78,7 @@ func (s *Orders) heard(ctx context.Context, tx *store, e events.Event) error {
 // changed is what wakes the watchers of orders that another replica changes. An
 // order that was created is left out: nobody can wait for it before.
 func changed() events.Tail {
-	return events.Tail{Subjects: []string{
+	return events.Tail{Name: "watchers", Subjects: []string{
 		"order.confirmed", "order.completed", "order.rejected", "order.cancelling", "order.cancelled",
 	}}
 }

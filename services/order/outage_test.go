@@ -3,6 +3,8 @@ package order
 import (
 	"testing"
 
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"google.golang.org/grpc/codes"
 
 	"github.com/meshmart/meshmart/services/internal/db"
@@ -25,7 +27,13 @@ func TestOrdersAreRefusedWhileAServiceIsOut(t *testing.T) {
 				}
 				w.setDown(service)
 				calls := w.called()
-				_, err = s.Place(within(t), request())
+				spans := tracetest.NewInMemoryExporter()
+				ctx, span := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans)).Tracer("").Start(within(t), "CreateOrder")
+				_, err = s.Place(ctx, request())
+				span.End()
+				if told := spans.GetSpans()[0].Events; len(told) != 1 || told[0].Name != "circuit_breaker.refused" || told[0].Attributes[0].Value.AsString() != service {
+					t.Errorf("the span says %v", told)
+				}
 				f := fault.As(err)
 				if f == nil || f.Code() != codes.Unavailable || f.Reason() != reason || f.RetryAfter() <= 0 {
 					t.Errorf("got %v", err)

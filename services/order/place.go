@@ -10,7 +10,9 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/meshmart/meshmart/services/internal/breaker"
 	"github.com/meshmart/meshmart/services/internal/fault"
+	"github.com/meshmart/meshmart/services/internal/idem"
 	"github.com/meshmart/meshmart/services/internal/money"
 	"github.com/meshmart/meshmart/services/internal/traceparent"
 )
@@ -35,7 +37,7 @@ func (s *Orders) Place(ctx context.Context, r Request) (Order, error) {
 	if !errors.Is(err, errUnknown) {
 		return o, err
 	}
-	if err := s.accepting(); err != nil {
+	if err := s.accepting(ctx); err != nil {
 		return Order{}, err
 	}
 	o, err = s.draft(ctx, r)
@@ -60,16 +62,25 @@ const tryAgain = time.Second
 
 // accepting returns UNAVAILABLE while a service that every order needs is known
 // to be out: an order would only wait for it. Orders taken in before do wait.
-func (s *Orders) accepting() error {
+func (s *Orders) accepting(ctx context.Context) error {
 	switch {
-	case s.out("product"):
+	case s.away(ctx, "product"):
 		return fault.Out("CATALOG_UNAVAILABLE", tryAgain, "prices can't be looked up at the moment, so no order was placed; please try again in a little while")
-	case s.out("inventory"):
+	case s.away(ctx, "inventory"):
 		return fault.Out("INVENTORY_UNAVAILABLE", tryAgain, "the stock can't be checked at the moment, so no order was placed; please try again in a little while")
-	case s.out("payment"):
+	case s.away(ctx, "payment"):
 		return fault.Out("PAYMENT_UNAVAILABLE", tryAgain, "payments can't be made at the moment, so no order was placed and nothing was charged; please try again in a little while")
 	}
 	return nil
+}
+
+// away reports whether a service is known to be out, and says so on the span.
+func (s *Orders) away(ctx context.Context, service string) bool {
+	out := s.out(service)
+	if out {
+		breaker.Refused(ctx, service, breaker.Open)
+	}
+	return out
 }
 
 // placed returns the order that the request made when it came before, decided
@@ -84,6 +95,7 @@ func (s *Orders) placed(ctx context.Context, r Request) (Order, error) {
 			Field: "request_id", Reason: "REQUEST_ID_REUSED", Text: "was used for another request; a new request needs a new id",
 		})
 	}
+	idem.Replayed(ctx)
 	if o.State != Pending {
 		return o, nil
 	}

@@ -4,9 +4,9 @@ import (
 	"context"
 
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/meshmart/meshmart/services/internal/failure"
 	"github.com/meshmart/meshmart/services/internal/traceparent"
 )
 
@@ -30,9 +30,7 @@ func (s *Orders) span(ctx context.Context, o Order, verb string) (context.Contex
 
 // noted marks the span as failed if it did, and returns err.
 func noted(span trace.Span, err error) error {
-	if err != nil {
-		span.SetStatus(codes.Error, err.Error())
-	}
+	failure.Mark(span, err)
 	return err
 }
 

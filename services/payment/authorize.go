@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/meshmart/meshmart/services/internal/fault"
+	"github.com/meshmart/meshmart/services/internal/idem"
 	"github.com/meshmart/meshmart/services/internal/money"
 )
 
@@ -29,9 +30,9 @@ func (s *Payments) Authorize(ctx context.Context, req AuthorizeRequest) (Payment
 		return Payment{}, err
 	}
 	if found && p.State != pending {
-		return p, suits(p, req)
+		return s.decided(ctx, p, req)
 	}
-	if err := s.processor.ready(); err != nil {
+	if err := s.processor.ready(ctx); err != nil {
 		return Payment{}, err
 	}
 	if !found {
@@ -39,13 +40,25 @@ func (s *Payments) Authorize(ctx context.Context, req AuthorizeRequest) (Payment
 			return Payment{}, err
 		}
 	}
-	if err := suits(p, req); err != nil || p.State != pending {
+	if p.State != pending { // somebody else was faster
+		return s.decided(ctx, p, req)
+	}
+	if err := suits(p, req); err != nil {
 		return p, err
 	}
 	if p, err = s.ask(ctx, p, req.Token); err != nil {
 		return Payment{}, err
 	}
 	return p, suits(p, req) // it may have been voided meanwhile
+}
+
+// decided answers a repetition.
+func (s *Payments) decided(ctx context.Context, p Payment, req AuthorizeRequest) (Payment, error) {
+	err := suits(p, req)
+	if err == nil {
+		idem.Replayed(ctx)
+	}
+	return p, err
 }
 
 // open records that the processor is going to be asked, or returns the payment

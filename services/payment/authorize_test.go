@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
 	"github.com/meshmart/meshmart/services/internal/breaker"
 	"github.com/meshmart/meshmart/services/internal/fault"
@@ -237,9 +239,15 @@ func TestProcessorThatIsOutIsUnavailableBeforeAnythingIsWritten(t *testing.T) {
 			}
 		}
 		calls := len(b.shaky.calls)
-		_, fresh := b.Authorize(t.Context(), request("new"))
-		_, again := b.Authorize(t.Context(), request("lost0"))
-		_, capture := b.Capture(t.Context(), "paid")
+		spans := tracetest.NewInMemoryExporter()
+		ctx, span := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans)).Tracer("").Start(t.Context(), "call")
+		_, fresh := b.Authorize(ctx, request("new"))
+		_, again := b.Authorize(ctx, request("lost0"))
+		_, capture := b.Capture(ctx, "paid")
+		span.End()
+		if told := spans.GetSpans()[0].Events; len(told) != 3 || told[0].Name != "circuit_breaker.refused" {
+			t.Errorf("the span of three calls says %v", told)
+		}
 		for _, err := range []error{fresh, again, capture} {
 			if got := outcome(err); got != "Unavailable UNAVAILABLE" || fault.As(err).RetryAfter() == 0 {
 				t.Errorf("got %v", err)

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/meshmart/meshmart/services/internal/fault"
+	"github.com/meshmart/meshmart/services/internal/idem"
 	"github.com/meshmart/meshmart/services/internal/traceparent"
 )
 
@@ -19,7 +20,7 @@ func (s *Payments) Capture(ctx context.Context, orderID string) (Payment, error)
 	if err != nil {
 		return Payment{}, err
 	}
-	return s.lead(ctx, p, toCaptured)
+	return s.lead(ctx, p, captured, toCaptured)
 }
 
 // Refund gives back what was captured for the order. A capture that is under
@@ -30,7 +31,7 @@ func (s *Payments) Refund(ctx context.Context, orderID string) (Payment, error) 
 	if err != nil {
 		return Payment{}, err
 	}
-	return s.lead(ctx, p, toRefunded)
+	return s.lead(ctx, p, refunded, toRefunded)
 }
 
 func (s *Payments) known(ctx context.Context, orderID string) (Payment, error) {
@@ -46,26 +47,29 @@ func (s *Payments) known(ctx context.Context, orderID string) (Payment, error) {
 func (s *Payments) Void(ctx context.Context, orderID string) (Payment, error) {
 	p, found, err := s.store.byOrder(ctx, orderID)
 	if err == nil && !found {
-		p, err = s.bury(ctx, orderID)
+		p, found, err = s.bury(ctx, orderID)
 	}
 	if err != nil {
 		return Payment{}, err
 	}
-	return s.lead(ctx, p, toVoided)
+	if !found {
+		return p, nil
+	}
+	return s.lead(ctx, p, voided, toVoided)
 }
 
 // bury records that the order must not have a payment, or returns the one that
-// it got in this moment.
-func (s *Payments) bury(ctx context.Context, orderID string) (Payment, error) {
+// it got in this moment, and true.
+func (s *Payments) bury(ctx context.Context, orderID string) (p Payment, had bool, err error) {
 	id, err := uuid.NewV7()
 	if err != nil {
-		return Payment{}, fmt.Errorf("id of a payment: %w", err)
+		return Payment{}, false, fmt.Errorf("id of a payment: %w", err)
 	}
 	now := s.clock()
-	p, _, err := s.store.add(ctx, Payment{
+	p, added, err := s.store.add(ctx, Payment{
 		ID: id.String(), OrderID: orderID, State: voided, Version: 1, Created: now, Updated: now,
 	})
-	return p, err
+	return p, !added, err
 }
 
 // arrived is what a route returns at its end.
@@ -112,16 +116,20 @@ func toRefunded(p Payment) (state, error) {
 	return "", fault.Refused(reasonNotCaptured, "the payment of order %s is not captured; void it", p.OrderID)
 }
 
-// lead takes the payment along a route. Others may move it at the same time:
-// each step says what it found, and the route decides anew.
-func (s *Payments) lead(ctx context.Context, p Payment, route func(Payment) (state, error)) (Payment, error) {
+// lead takes the payment along a route to its goal. Others may move it at the
+// same time: each step says what it found, and the route decides anew. Only the
+// same request can have led a payment to the goal before.
+func (s *Payments) lead(ctx context.Context, p Payment, goal state, route func(Payment) (state, error)) (Payment, error) {
 	for acted := false; ; acted = true {
 		to, err := route(p)
+		if err == nil && to == arrived && !acted && p.State == goal {
+			idem.Replayed(ctx)
+		}
 		if err != nil || to == arrived {
 			return p, err
 		}
 		if !acted {
-			if err := s.processor.ready(); err != nil {
+			if err := s.processor.ready(ctx); err != nil {
 				return Payment{}, err
 			}
 		}

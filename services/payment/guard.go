@@ -6,10 +6,10 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
-	otelcodes "go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/meshmart/meshmart/services/internal/breaker"
+	"github.com/meshmart/meshmart/services/internal/failure"
 	"github.com/meshmart/meshmart/services/internal/fault"
 )
 
@@ -44,8 +44,9 @@ func newGuard(next Processor, cfg guardConfig) *guard {
 
 // ready returns UNAVAILABLE while the processor is known to be out. It is asked
 // before anything is written.
-func (g *guard) ready() error {
+func (g *guard) ready(ctx context.Context) error {
 	if g.breaker.State() == breaker.Open {
+		breaker.Refused(ctx, g.breaker.Target(), breaker.Open)
 		return fault.Unavailable(time.Second, "the payment processor is not available; try again later")
 	}
 	return nil
@@ -81,14 +82,14 @@ func (g *guard) call(ctx context.Context, name, key string, fn func(context.Cont
 	switch {
 	case errors.As(err, &d):
 		span.SetAttributes(attribute.String("payment.decline", d.Reason))
-	case err != nil:
-		span.SetStatus(otelcodes.Error, err.Error())
+	default:
+		failure.Mark(span, err)
 	}
 	return ref, err
 }
 
 func (g *guard) guarded(ctx context.Context, fn func(context.Context) (string, error)) (ref string, err error) {
-	err = g.breaker.Do(func() (err error) {
+	err = g.breaker.Do(ctx, func() (err error) {
 		ref, err = fn(ctx)
 		return err
 	})

@@ -109,6 +109,7 @@ func (c *Catalog) Delete(ctx context.Context, id, etag string) error {
 	return c.store.inTx(ctx, func(tx *store) error {
 		return c.change(ctx, tx, id, etag, func(old Product) (bool, error) {
 			if old.Deleted {
+				idem.Replayed(ctx)
 				return true, nil
 			}
 			p := old.next(old.Details, c.now())

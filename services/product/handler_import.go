@@ -14,6 +14,7 @@ import (
 
 	productpb "github.com/meshmart/meshmart/proto/product/v1"
 	"github.com/meshmart/meshmart/services/internal/fault"
+	"github.com/meshmart/meshmart/services/internal/idem"
 	"github.com/meshmart/meshmart/services/internal/rpc"
 )
 
@@ -39,6 +40,9 @@ func (h *handler) ImportProducts(ss importStream) error {
 	sum, err := in.Close(ctx)
 	if err != nil {
 		return err
+	}
+	if sum.Unchanged > 0 && sum.Created+sum.Updated == 0 {
+		idem.Replayed(ctx)
 	}
 	return ss.SendAndClose(sum.proto())
 }

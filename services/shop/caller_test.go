@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
@@ -26,6 +28,8 @@ type caller struct {
 	methods map[protoreflect.FullName]protoreflect.MethodDescriptor // by request
 	conns   map[string]*grpc.ClientConn                             // by host
 	admin   string                                                  // an access token
+	spans   *tracetest.InMemoryExporter                             // of the shop; nil: they are not looked at
+	traces  []string                                                // of the calls that were made at once, as the last ones
 }
 
 // newCaller chooses the gRPC ports of a shop and adds them to its environment.
@@ -33,16 +37,22 @@ func newCaller(t *testing.T, environ map[string]string) *caller {
 	t.Helper()
 	c := &caller{t: t, methods: methods(), conns: map[string]*grpc.ClientConn{}}
 	for _, name := range owners {
-		addr := freeAddr(t)
-		conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { conn.Close() })
-		environ[name+"_GRPC_ADDR"] = addr
-		c.conns[strings.ToLower(name)] = conn
+		c.reach(name, environ)
 	}
 	return c
+}
+
+// reach chooses the port of one service.
+func (c *caller) reach(name string, environ map[string]string) {
+	c.t.Helper()
+	addr := freeAddr(c.t)
+	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(func() { conn.Close() })
+	environ[name+"_GRPC_ADDR"] = addr
+	c.conns[strings.ToLower(name)] = conn
 }
 
 // in returns c for a subtest.
@@ -51,9 +61,18 @@ func (c *caller) in(t *testing.T) *caller { d := *c; d.t = t; return &d }
 // try calls the RPC that the requests belong to, a stream or not, and returns
 // all that it answers.
 func (c *caller) try(token string, send ...proto.Message) (replies []proto.Message, err error) {
+	return c.tryIn(newTrace(), token, send...)
+}
+
+// newTrace returns the id of a trace that nothing belongs to.
+func newTrace() string { return strings.ReplaceAll(uuid.NewString(), "-", "") }
+
+// tryIn is try in a trace that is kept.
+func (c *caller) tryIn(trace, token string, send ...proto.Message) (replies []proto.Message, err error) {
 	m := c.methods[send[0].ProtoReflect().Descriptor().FullName()]
 	ctx, cancel := context.WithTimeout(c.t.Context(), 20*time.Second)
 	defer cancel()
+	ctx = metadata.AppendToOutgoingContext(ctx, "traceparent", "00-"+trace+"-00000000000000ca-01")
 	if token == "" {
 		token = c.admin
 	}

@@ -188,7 +188,7 @@ func (b *tab) quiet() {
 
 func TestConsole(t *testing.T) {
 	browser := chromium(t)
-	m := open(t, t.TempDir(), map[string]string{"SIMULATOR_LATENCY": "50ms"})
+	m := open(t, t.TempDir(), map[string]string{"SIMULATOR_LATENCY": "50ms", "JAEGER_URL": jaegerURL})
 	for _, tt := range []struct {
 		width, height int64
 		scheme        string
@@ -274,12 +274,24 @@ func (b *tab) testOrder() {
 	b.click("span", "")
 	b.visible("trace", " .attributes")
 	b.look("order")
+	b.wantTraceElsewhere()
 	if n := b.text("cart-count", ""); n != "0" {
 		b.t.Errorf("%s are left in the cart", n)
 	}
 	b.click("nav-shop", "")
 	b.visible("stock", "[data-available]")
 	b.wait(fmt.Sprintf("%s == %d", stock, before-1))
+}
+
+const jaegerURL = "http://localhost:16686"
+
+// wantTraceElsewhere expects that the order leads to its trace in Jaeger, too.
+func (b *tab) wantTraceElsewhere() {
+	b.t.Helper()
+	link := eval[string](b, fmt.Sprintf("document.querySelector(%q).href", sel("jaeger", "")))
+	if id, ok := strings.CutPrefix(link, jaegerURL+"/trace/"); !ok || len(id) != 32 {
+		b.t.Errorf("the order leads to %q", link)
+	}
 }
 
 func (b *tab) testDeclined() {

@@ -11,12 +11,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/descriptorpb"
 
 	meshpb "github.com/meshmart/meshmart/proto/mesh/v1"
+	"github.com/meshmart/meshmart/services/internal/idem"
 )
 
 // repetition says how an RPC is repeated and what must come of it.
@@ -53,7 +55,8 @@ type attempt struct {
 
 // TestRepeatedCallsTakeEffectOnce calls every RPC of every contract that changes
 // something again and again with the same key: in turn, then at once, and anew
-// with all calls at once. There is one effect, one reply and one of each event.
+// with all calls at once. There is one effect, one reply and one of each event,
+// and each repetition is seen to be one in its span.
 func TestRepeatedCallsTakeEffectOnce(t *testing.T) {
 	eachEngine(t, func(t *testing.T, databases map[string]string) {
 		wantComplete(t, repetitions())
@@ -63,6 +66,7 @@ func TestRepeatedCallsTakeEffectOnce(t *testing.T) {
 		maps.Copy(environ, databases)
 		c := newCaller(t, environ)
 		m := open(t, t.TempDir(), environ)
+		c.spans = m.spans
 		c.admin = c.login(adminEmail, adminPassword).GetAccessToken()
 		var done []announcement
 		for _, r := range repetitions() {
@@ -122,16 +126,54 @@ func mutating() map[string]protoreflect.MethodDescriptor {
 func (r repetition) run(c *caller) []announcement {
 	a := r.setup(c)
 	before := a.effect(nil)
+	c.spans.Reset()
 	replies := c.atOnce(a, 1)
+	r.wantReplays(c, 0)
 	after := a.effect(last(replies))
 	if before == after {
 		c.t.Errorf("the first call has no effect: %s", after)
 	}
-	replies = slices.Concat(replies, c.atOnce(a, 1), c.atOnce(a, 1), c.atOnce(a, 8))
+	for _, n := range []int{1, 1, 8} {
+		replies = append(replies, c.atOnce(a, n)...)
+		r.wantReplays(c, n)
+	}
 	first := r.check(c.t, a, replies, after)
 
 	a = r.setup(c) // with all calls at once, none of which comes after another
-	return []announcement{first, r.check(c.t, a, c.atOnce(a, 8), after)}
+	replies = c.atOnce(a, 8)
+	if n := r.replays(c); n == 8 {
+		c.t.Error("each of 8 calls at once says that it is a repetition")
+	}
+	return []announcement{first, r.check(c.t, a, replies, after)}
+}
+
+// wantReplays checks how many of the last calls say that they are repetitions.
+func (r repetition) wantReplays(c *caller, want int) {
+	c.t.Helper()
+	if got := r.replays(c); got != want {
+		c.t.Errorf("%d of %d calls say that they are repetitions, want %d", got, len(c.traces), want)
+	}
+}
+
+// replays counts the last calls whose spans say that they are repetitions. A span
+// may end after its reply has come.
+func (r repetition) replays(c *caller) (n int) {
+	c.t.Helper()
+	c.until(func() bool {
+		n = 0
+		calls := 0
+		for _, s := range c.spans.GetSpans() {
+			if s.Name != r.rpc || s.SpanKind != trace.SpanKindServer || !slices.Contains(c.traces, s.SpanContext.TraceID().String()) {
+				continue
+			}
+			calls++
+			if slices.Contains(s.Attributes, idem.ReplayedKey.Bool(true)) {
+				n++
+			}
+		}
+		return calls == len(c.traces)
+	})
+	return n
 }
 
 // check checks that the replies are the same, and that the effect is still that
@@ -238,12 +280,14 @@ func published(t *testing.T, url string) (all []*jetstream.RawStreamMsg) {
 func (c *caller) atOnce(a attempt, n int) [][]proto.Message {
 	c.t.Helper()
 	replies, errs := make([][]proto.Message, n), make([]error, n)
+	c.traces = make([]string, n)
 	start := make(chan struct{})
 	var wg sync.WaitGroup
 	for i := range n {
+		c.traces[i] = newTrace()
 		wg.Go(func() {
 			<-start
-			replies[i], errs[i] = c.try(a.token, a.send...)
+			replies[i], errs[i] = c.tryIn(c.traces[i], a.token, a.send...)
 		})
 	}
 	close(start)

@@ -22,28 +22,31 @@ func TestMetricsTellWhatTheShopDid(t *testing.T) {
 		units, _ := strconv.ParseFloat(fmt.Sprint(total["units"]), 64)
 		nanos, _ := strconv.ParseFloat(fmt.Sprint(total["nanos"]), 64)
 		want := map[string]float64{
-			`orders_decided_total{order_reason="",order_state="COMPLETED",service="order"}`:                                              1,
-			fmt.Sprintf(`payments_money_total{payment_currency="%s",payment_entry="CAPTURE",service="payment"}`, total["currency_code"]): units + nanos/1e9,
+			`orders_decided_total{order_reason="",order_state="COMPLETED",service_name="order"}`:                                              1,
+			fmt.Sprintf(`payments_money_total{payment_currency="%s",payment_entry="CAPTURE",service_name="payment"}`, total["currency_code"]): units + nanos/1e9,
 		}
 		for _, step := range []string{"RESERVE", "AUTHORIZE", "UNDO_PAYMENT", "UNDO_STOCK"} {
-			want[fmt.Sprintf(`saga_orders{saga_step="%s",service="order"}`, step)] = 0
-			want[fmt.Sprintf(`saga_age_seconds{saga_step="%s",service="order"}`, step)] = 0
+			want[fmt.Sprintf(`saga_orders{saga_step="%s",service_name="order"}`, step)] = 0
+			want[fmt.Sprintf(`saga_age_seconds{saga_step="%s",service_name="order"}`, step)] = 0
 		}
 		for _, service := range []string{"order", "payment", "inventory", "product", "user"} {
-			want[fmt.Sprintf(`outbox_waiting{service="%s"}`, service)] = 0 // soon: the relay publishes at once
-			want[fmt.Sprintf(`outbox_age_seconds{service="%s"}`, service)] = 0
+			want[fmt.Sprintf(`outbox_waiting{service_name="%s"}`, service)] = 0 // soon: the relay publishes at once
+			want[fmt.Sprintf(`outbox_age_seconds{service_name="%s"}`, service)] = 0
 		}
 		got := m.awaitMetrics(want)
+		if _, ok := got["go_goroutines"]; !ok {
+			t.Error("the process's own metrics are not there, or are a service's")
+		}
 		for _, service := range []string{"order", "payment", "inventory"} {
 			// A slow machine may see some; the series is there before the first one.
-			if _, ok := got[fmt.Sprintf(`inbox_duplicates_total{messaging_consumer_group_name="%s",service="%s"}`, service, service)]; !ok {
+			if _, ok := got[fmt.Sprintf(`inbox_duplicates_total{messaging_consumer_group_name="%s",service_name="%s"}`, service, service)]; !ok {
 				t.Errorf("duplicates of %s are not counted", service)
 			}
 		}
 		for _, service := range []string{"order", "payment", "inventory", "product", "user"} {
 			used, most := 0.0, 0.0
 			for name, v := range got {
-				if strings.Contains(name, `service="`+service+`"`) {
+				if strings.Contains(name, `service_name="`+service+`"`) {
 					switch {
 					case strings.HasPrefix(name, "db_client_connection_count{"):
 						used += v
@@ -94,9 +97,10 @@ func (m *market) metrics() map[string]float64 {
 	}
 	got := map[string]float64{}
 	for line := range strings.Lines(string(body)) {
-		name, value, _ := strings.Cut(strings.TrimSpace(line), "} ")
-		if v, err := strconv.ParseFloat(value, 64); err == nil {
-			got[name+"}"] = v
+		line = strings.TrimSpace(line)
+		name, value := line[:max(0, strings.LastIndexByte(line, ' '))], line[strings.LastIndexByte(line, ' ')+1:]
+		if v, err := strconv.ParseFloat(value, 64); err == nil && !strings.HasPrefix(line, "#") {
+			got[name] = v
 		}
 	}
 	return got

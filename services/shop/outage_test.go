@@ -124,7 +124,7 @@ func (o *outage) told(open bool) bool {
 	}
 	return shown && o.health("order", "breaker/payment") == health &&
 		strings.Contains(o.get("order", "/readyz?verbose"), "[ ]breaker payment "+state+"\n") &&
-		strings.Contains(o.get("order", "/metrics"), fmt.Sprintf(`circuit_breaker_state{service="order",target="payment"} %s`, gauge))
+		strings.Contains(o.get("order", "/metrics"), fmt.Sprintf(`circuit_breaker_state{service_name="order",target="payment"} %s`, gauge))
 }
 
 // wantWorking checks what must not suffer.

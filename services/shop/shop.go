@@ -76,6 +76,11 @@ func Run(ctx context.Context, opt Options) (err error) {
 	if environ == nil {
 		environ = app.Environ()
 	}
+	stop, err := app.SendProcess(ctx, "shop", environ, opt.Log)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	traces := NewTraces()
 	shared := app.Options{Network: &app.Memory{}, Metrics: app.NewMetrics(), Log: opt.Log, Spans: traces, Point: opt.Point}
 	if opt.Spans != nil {

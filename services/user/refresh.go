@@ -9,6 +9,7 @@ import (
 
 	"github.com/meshmart/meshmart/services/internal/auth"
 	"github.com/meshmart/meshmart/services/internal/fault"
+	"github.com/meshmart/meshmart/services/internal/idem"
 )
 
 // replayed is how long a Refresh can be repeated with the request_id that spent
@@ -112,6 +113,9 @@ func (s *sessions) again(ctx context.Context, tx *store, o *outcome, token, requ
 	}
 	o.session, o.issued = t.session, t.spent
 	o.user, err = tx.user(ctx, t.user)
+	if err == nil {
+		idem.Replayed(ctx)
+	}
 	return err
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"time"
+
+	"github.com/meshmart/meshmart/services/internal/idem"
 )
 
 // logout ends the session that a refresh token belongs to. A token that is not
@@ -17,6 +19,9 @@ func (s *sessions) logout(ctx context.Context, token string) error {
 			return err
 		}
 		ends, err = s.end(ctx, tx, t.session, s.clock())
+		if err == nil && len(ends) == 0 {
+			idem.Replayed(ctx)
+		}
 		return err
 	})
 	if err != nil {

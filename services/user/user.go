@@ -210,8 +210,12 @@ func (a *accounts) remove(ctx context.Context, id, etag string) error {
 	var ends []ended
 	err := a.store.inTx(ctx, func(tx *store) error {
 		wiped, err := tx.wipeUser(ctx, id, versionOf(etag), now)
-		if err != nil || !wiped {
+		if err != nil {
 			return err
+		}
+		if !wiped {
+			idem.Replayed(ctx)
+			return nil
 		}
 		if ends, err = a.sessions.endAll(ctx, tx, id, now); err != nil {
 			return err

@@ -46,7 +46,7 @@ function draw(section, trace) {
     el('p', { class: 'muted' }, `${spans.length} spans in ${services.length} services, ${duration(all)}`),
     el('ul', { class: 'legend', 'aria-label': 'Services' }, services.map((s) => el('li', { vars: { '--hue': hue(s) } }, s))),
     el('ol', { class: 'waterfall' }, inOrder(spans).map((s) => row(s, all, open.has(s.span_id)))),
-    trace.url && el('p', {}, el('a', { href: trace.url, rel: 'noreferrer' }, 'The same in Jaeger')));
+    trace.url && el('p', {}, el('a', { href: trace.url, rel: 'noreferrer', test: 'jaeger' }, 'The same in Jaeger')));
 }
 
 const hue = (service) => HUES[service] ?? [...service].reduce((sum, c) => sum + c.charCodeAt(0) * 17, 0) % 360;

@@ -22,6 +22,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"go.opentelemetry.io/otel"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"google.golang.org/grpc/grpclog"
 	resolver "google.golang.org/grpc/resolver/dns"
@@ -61,6 +62,8 @@ type Options struct {
 	HTTP    func(net.Addr)             // told where each ServeHTTP listens; nil: nobody
 	Clock   func() time.Time           // nil: time.Now
 	Point   faultpoint.Hook            // for tests: told of each point as "order: before commit of ..."
+
+	process prometheus.Gatherer // of the process's own metrics; nil: they are not this service's
 }
 
 // Main runs one service, configured from the environment, until SIGINT or
@@ -92,7 +95,9 @@ func MainFunc(name string, usage func(io.Writer), run func(context.Context) erro
 		fmt.Println(name, version.Get())
 		return
 	}
-	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, jsonLines{newLog(os.Stderr, name, slog.LevelInfo)}))
+	lines := newLog(os.Stderr, name, slog.LevelInfo)
+	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, jsonLines{lines}))
+	otel.SetErrorHandler(&seldom{log: lines})
 	resolver.SetMinResolutionInterval(resolveEvery / 2)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
@@ -104,7 +109,7 @@ func MainFunc(name string, usage func(io.Writer), run func(context.Context) erro
 
 // Run runs one service until ctx is done, then lets its calls finish.
 func Run(ctx context.Context, svc Service, opt Options) (err error) {
-	opt = opt.withDefaults()
+	opt = opt.withDefaults(svc.Name)
 	opt.Point = opt.Point.Named(svc.Name)
 	cfg, err := load(svc, opt.Environ)
 	if err != nil {
@@ -125,12 +130,12 @@ func Run(ctx context.Context, svc Service, opt Options) (err error) {
 	return env.serve(ctx)
 }
 
-func (o Options) withDefaults() Options {
+func (o Options) withDefaults(name string) Options {
 	if o.Environ == nil {
 		o.Environ = Environ()
 	}
 	if o.Metrics == nil {
-		o.Metrics = NewMetrics()
+		o.Metrics, o.process = newMetrics(prometheus.Labels{serviceLabel: name}), newMetrics(nil)
 	}
 	if o.Log == nil {
 		o.Log = os.Stderr
@@ -141,10 +146,17 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// NewMetrics returns a registry with the metrics of the process itself.
-func NewMetrics() *prometheus.Registry {
+// serviceLabel says on /metrics whose a series is.
+const serviceLabel = "service_name"
+
+// NewMetrics returns a registry with the metrics of a process that several
+// services share: they are no service's own.
+func NewMetrics() *prometheus.Registry { return newMetrics(nil) }
+
+func newMetrics(labels prometheus.Labels) *prometheus.Registry {
 	r := prometheus.NewRegistry()
-	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	prometheus.WrapRegistererWith(labels, r).MustRegister(
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r
 }
 

@@ -48,7 +48,7 @@ func TestBreakersAreVisibleAndDoNotCountForReadiness(t *testing.T) {
 		for path, text := range map[string]string{
 			"/readyz":         "ok\n",
 			"/readyz?verbose": "[+]database ok\n[ ]breaker payment " + want.state.String() + "\nok\n",
-			"/metrics":        `circuit_breaker_state{service="test",target="payment"} ` + want.gauge + "\n",
+			"/metrics":        `circuit_breaker_state{service_name="test",target="payment"} ` + want.gauge + "\n",
 		} {
 			code, body := env.get(path)
 			if code != http.StatusOK || body != text && (path != "/metrics" || !strings.Contains(body, text)) {
@@ -56,7 +56,7 @@ func TestBreakersAreVisibleAndDoNotCountForReadiness(t *testing.T) {
 			}
 		}
 		for range breaker.Row {
-			b.Do(func() error { return errors.New("out") })
+			b.Do(t.Context(), func() error { return errors.New("out") })
 		}
 	}
 	if err := r.stop(t); err != nil {

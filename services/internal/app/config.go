@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -31,7 +32,10 @@ type config struct {
 	Mesh            rpc.Mesh      `env:"MESH" doc:"what repeats, balances and encrypts calls: none (the process repeats and balances), istio, ambient, linkerd, or proxyless (a binary built for it); empty: a mesh of proxies"`
 	PodNamespace    string        `env:"POD_NAMESPACE" envDefault:"default" doc:"with MESH=proxyless, the namespace of the services that are called"`
 	LogLevel        slog.Level    `env:"LOG_LEVEL" envDefault:"info" doc:"debug, info, warn or error"`
-	OTLPEndpoint    string        `env:"OTEL_EXPORTER_OTLP_ENDPOINT" doc:"collector for traces by OTLP over gRPC, such as http://localhost:4317; empty: none"`
+	OTLPEndpoint    string        `env:"OTEL_EXPORTER_OTLP_ENDPOINT" doc:"collector by OTLP over gRPC, such as http://localhost:4317; empty: none"`
+	TracesExporter  string        `env:"OTEL_TRACES_EXPORTER" envDefault:"otlp" doc:"where traces go: otlp (the collector, if there is one) or none"`
+	MetricsExporter []string      `env:"OTEL_METRICS_EXPORTER" envDefault:"prometheus" doc:"where metrics go: prometheus (/metrics, which is always there), otlp (the collector), several with commas between, or none"`
+	LogsExporter    string        `env:"OTEL_LOGS_EXPORTER" envDefault:"none" doc:"where logs go beside standard error: otlp (the collector) or none"`
 	TraceRatio      float64       `env:"TRACE_RATIO" envDefault:"1" doc:"share of the traces begun here that are kept, 0 to 1"`
 	DrainDelay      time.Duration `env:"DRAIN_DELAY" envDefault:"0s" doc:"from NOT_SERVING to refusing connections: the time that balancers need to notice"`
 	ShutdownTimeout time.Duration `env:"SHUTDOWN_TIMEOUT" envDefault:"20s" doc:"how long calls under way may take to finish at a shutdown"`
@@ -40,6 +44,7 @@ type config struct {
 // Validate checks what the types alone do not say.
 func (c *config) Validate() error {
 	var errs []error
+	errs = append(errs, c.validateTelemetry())
 	if c.TraceRatio < 0 || c.TraceRatio > 1 {
 		errs = append(errs, fmt.Errorf("TRACE_RATIO: %v is not between 0 and 1", c.TraceRatio))
 	}
@@ -57,6 +62,39 @@ func (c *config) Validate() error {
 	}
 	return errors.Join(errs...)
 }
+
+// validateTelemetry checks OpenTelemetry's variables. Its own libraries would go
+// on with their defaults, and say nothing.
+func (c *config) validateTelemetry() error {
+	var errs []error
+	if u, err := url.Parse(c.OTLPEndpoint); c.OTLPEndpoint != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
+		errs = append(errs, errors.New("OTEL_EXPORTER_OTLP_ENDPOINT: it is a URL such as http://localhost:4317, or with https"))
+	}
+	for name, value := range map[string]string{"OTEL_TRACES_EXPORTER": c.TracesExporter, "OTEL_LOGS_EXPORTER": c.LogsExporter} {
+		if value != otlp && value != "none" {
+			errs = append(errs, fmt.Errorf("%s: %q is not otlp or none", name, value))
+		}
+	}
+	for _, value := range c.MetricsExporter {
+		if !slices.Contains([]string{"prometheus", otlp, "none"}, value) || value == "none" && len(c.MetricsExporter) > 1 {
+			errs = append(errs, fmt.Errorf("OTEL_METRICS_EXPORTER: %q is not prometheus, otlp, both with a comma between, or none", strings.Join(c.MetricsExporter, ",")))
+			break
+		}
+	}
+	for name, asked := range map[string]bool{"OTEL_METRICS_EXPORTER": slices.Contains(c.MetricsExporter, otlp), "OTEL_LOGS_EXPORTER": c.LogsExporter == otlp} {
+		if asked && c.OTLPEndpoint == "" {
+			errs = append(errs, fmt.Errorf("%s: otlp needs a collector: set OTEL_EXPORTER_OTLP_ENDPOINT", name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// otlp is the name of the exporter to the collector.
+const otlp = "otlp"
+
+func (c *config) sendsTraces() bool  { return c.OTLPEndpoint != "" && c.TracesExporter == otlp }
+func (c *config) sendsMetrics() bool { return slices.Contains(c.MetricsExporter, otlp) }
+func (c *config) sendsLogs() bool    { return c.LogsExporter == otlp }
 
 func (c *config) database(name string) string {
 	if c.DatabaseURL != "" {

@@ -27,6 +27,13 @@ func TestWrongVariablesAreNamed(t *testing.T) {
 		{"SHUTDOWN_TIMEOUT", "-1s", "SHUTDOWN_TIMEOUT"},
 		{"DRAIN_DELAY", "-1s", "DRAIN_DELAY"},
 		{"LOG_LEVEL", "loud", "LOG_LEVEL"},
+		{"OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4317", "OTEL_EXPORTER_OTLP_ENDPOINT: it is a URL such as http://localhost:4317"},
+		{"OTEL_TRACES_EXPORTER", "jaeger", `OTEL_TRACES_EXPORTER: "jaeger" is not otlp or none`},
+		{"OTEL_LOGS_EXPORTER", "console", `OTEL_LOGS_EXPORTER: "console" is not otlp or none`},
+		{"OTEL_METRICS_EXPORTER", "prometheus,statsd", `OTEL_METRICS_EXPORTER: "prometheus,statsd" is not`},
+		{"OTEL_METRICS_EXPORTER", "none,otlp", `OTEL_METRICS_EXPORTER: "none,otlp" is not`},
+		{"OTEL_METRICS_EXPORTER", "otlp", "OTEL_METRICS_EXPORTER: otlp needs a collector: set OTEL_EXPORTER_OTLP_ENDPOINT"},
+		{"OTEL_LOGS_EXPORTER", "otlp", "OTEL_LOGS_EXPORTER: otlp needs a collector"},
 		{"MESH", "envoy", `MESH: "envoy" is not a valid rpc.Mesh: it is one of none, istio`},
 	}
 	for _, tt := range tests {
@@ -71,9 +78,33 @@ func TestHelpTellsEveryVariable(t *testing.T) {
 	var out strings.Builder
 	svc := Service{Name: "payment", Doc: "charges for orders", Calls: []string{"user"}, Config: &payments{}}
 	Help(&out, svc.Name, svc.Doc, svc)
-	for _, want := range []string{"charges for orders", "SIMULATOR_LATENCY", "20ms", "how long an answer takes", "USER_ADDR", "GRPC_ADDR", "NATS_URL", "MESH", "-version"} {
+	for _, want := range []string{"charges for orders", "SIMULATOR_LATENCY", "20ms", "how long an answer takes", "USER_ADDR", "GRPC_ADDR", "NATS_URL", "MESH",
+		"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_LOGS_EXPORTER", "-version"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in the help:\n%s", want, out.String())
+		}
+	}
+}
+
+func TestWhatGoesToTheCollector(t *testing.T) {
+	const at = "http://localhost:4317"
+	for _, tt := range []struct {
+		environ                map[string]string
+		traces, metrics, lines bool
+	}{
+		{nil, false, false, false},
+		{map[string]string{"OTEL_TRACES_EXPORTER": "otlp"}, false, false, false},
+		{map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": at}, true, false, false},
+		{map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": at, "OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none"}, false, false, false},
+		{map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": at, "OTEL_METRICS_EXPORTER": "prometheus,otlp"}, true, true, false},
+		{map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": at, "OTEL_METRICS_EXPORTER": "otlp", "OTEL_LOGS_EXPORTER": "otlp"}, true, true, true},
+	} {
+		c, err := load(Service{Name: "payment"}, tt.environ)
+		if err != nil {
+			t.Fatalf("%v: %v", tt.environ, err)
+		}
+		if c.sendsTraces() != tt.traces || c.sendsMetrics() != tt.metrics || c.sendsLogs() != tt.lines {
+			t.Errorf("%v: traces %v, metrics %v, logs %v", tt.environ, c.sendsTraces(), c.sendsMetrics(), c.sendsLogs())
 		}
 	}
 }

@@ -51,11 +51,14 @@ type Env struct {
 }
 
 func newEnv(ctx context.Context, svc Service, cfg *config, opt Options) (*Env, error) {
-	t, err := newTelemetry(ctx, svc.Name, cfg, opt)
+	log := newLog(opt.Log, svc.Name, cfg.LogLevel)
+	t, err := newTelemetry(ctx, svc.Name, cfg, opt, log)
 	if err != nil {
 		return nil, err
 	}
-	log := newLog(opt.Log, svc.Name, cfg.LogLevel)
+	if t.logs != nil {
+		log = bridged(log, cfg.LogLevel, t.logs)
+	}
 	draining := make(chan struct{})
 	srv, err := rpc.NewServer(rpc.ServerConfig{Log: log, Traces: t.traces, Meters: t.meters, Clock: opt.Clock, Mesh: cfg.Mesh,
 		Outage: db.IsUnavailable, Insider: insider(cfg, opt.Network), Draining: draining, Point: opt.Point})
@@ -250,7 +253,8 @@ func (e *Env) verifyTokens() error {
 	}
 	e.Go("revocations", func(ctx context.Context) error {
 		since := e.Clock().Add(-auth.MaxLifetime)
-		return b.Tail(ctx, events.Tail{Subjects: []string{auth.RevokedSubject}, Since: since}, func(_ context.Context, ev events.Event) error {
+		tail := events.Tail{Name: "revocations", Subjects: []string{auth.RevokedSubject}, Since: since}
+		return b.Tail(ctx, tail, func(_ context.Context, ev events.Event) error {
 			m := &userpb.SessionRevoked{}
 			if err := ev.Unmarshal(m); err != nil {
 				e.Log.Error("revocation can't be read", "event", ev.ID, "err", err.Error())

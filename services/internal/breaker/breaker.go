@@ -19,6 +19,7 @@ import (
 	"github.com/sony/gobreaker/v2"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // When a breaker opens.
@@ -74,8 +75,11 @@ type Breaker struct {
 	cfg    Config
 	counts *gobreaker.TwoStepCircuitBreaker[any] // calls back while it is locked: never call it with mu held
 
+	ends sync.Mutex // held while gobreaker is told of the end of a call
+
 	mu    sync.Mutex
 	state State
+	opens int           // how often it has opened
 	wait  time.Duration // that it stays open for when it opens next
 	until time.Time     // that it is open
 }
@@ -120,18 +124,53 @@ func (b *Breaker) State() State {
 }
 
 // Allow returns done, which must be called with the outcome of the call, nil
-// for success; or why the call may not be made.
-func (b *Breaker) Allow() (done func(error), err error) {
-	if b.State() == Open {
+// for success; or why the call may not be made. The span of ctx, which is that of
+// the caller, gets an event if the call is refused, is a probe, or by its outcome
+// opens the breaker.
+func (b *Breaker) Allow(ctx context.Context) (done func(error), err error) {
+	state := b.State()
+	if state == Open {
+		Refused(ctx, b.cfg.Target, state)
 		return nil, gobreaker.ErrOpenState
 	}
-	return b.counts.Allow()
+	ended, err := b.counts.Allow()
+	if err != nil {
+		Refused(ctx, b.cfg.Target, state)
+		return nil, err
+	}
+	if !trace.SpanFromContext(ctx).IsRecording() {
+		return ended, nil // nobody would hear of it
+	}
+	if state == HalfOpen {
+		tell(ctx, eventProbe, b.cfg.Target, state)
+	}
+	return func(err error) {
+		if b.end(ended, err) {
+			tell(ctx, eventOpened, b.cfg.Target, Open)
+		}
+	}, nil
+}
+
+// end tells gobreaker how a call ended, and reports whether that has opened the
+// breaker.
+func (b *Breaker) end(ended func(error), err error) (opened bool) {
+	b.ends.Lock() // or it could be the end of another call with a span that did
+	defer b.ends.Unlock()
+	before := b.opened()
+	ended(err)
+	return b.opened() != before
+}
+
+func (b *Breaker) opened() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.opens
 }
 
 // Do makes a call, unless it may not be made. However fn ends, the breaker is
-// told, by a panic with ErrPanicked.
-func (b *Breaker) Do(fn func() error) (err error) {
-	done, err := b.Allow()
+// told, by a panic with ErrPanicked. For ctx see Allow.
+func (b *Breaker) Do(ctx context.Context, fn func() error) (err error) {
+	done, err := b.Allow(ctx)
 	if err != nil {
 		return err
 	}
@@ -150,6 +189,7 @@ func (b *Breaker) judged(to State) {
 		b.until = b.cfg.Clock().Add(b.wait)
 		time.AfterFunc(b.wait, func() { b.State() }) // tells of HalfOpen if nobody calls
 		b.wait = min(2*b.wait, mostOpen)
+		b.opens++
 		b.change(Open)
 	case Closed:
 		b.wait = firstOpen

@@ -40,7 +40,7 @@ func newBench() *bench {
 // call makes n calls that end with err, and returns how many were let through.
 func (b *bench) call(n int, err error) (through int) {
 	for range n {
-		b.Do(func() error { through++; return err })
+		b.Do(context.Background(), func() error { through++; return err })
 	}
 	return through
 }
@@ -118,7 +118,7 @@ func TestProbesReleaseTheirPlace(t *testing.T) {
 			for range Probes {
 				func() {
 					defer func() { recover() }()
-					b.Do(func() error {
+					b.Do(context.Background(), func() error {
 						if tt.err == panicked {
 							panic(panicked)
 						}
@@ -144,17 +144,17 @@ func TestAbandonedProbesDoNotPileUp(t *testing.T) {
 	}
 	var done []func(error)
 	for range Probes {
-		d, err := b.Allow()
+		d, err := b.Allow(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
 		done = append(done, d)
 	}
-	if _, err := b.Allow(); err == nil {
+	if _, err := b.Allow(t.Context()); err == nil {
 		t.Errorf("a probe more than %d was let through at once", Probes)
 	}
 	done[0](errGone)
-	d, err := b.Allow()
+	d, err := b.Allow(t.Context())
 	if err != nil {
 		t.Fatalf("the place of a call that was given up stays taken: %v", err)
 	}
@@ -200,11 +200,11 @@ func TestChangesAreTold(t *testing.T) {
 		},
 	})
 	for range Row {
-		b.Do(func() error { return errOut })
+		b.Do(context.Background(), func() error { return errOut })
 	}
 	<-half
 	for range Probes {
-		b.Do(func() error { return nil })
+		b.Do(context.Background(), func() error { return nil })
 	}
 	mu.Lock()
 	defer mu.Unlock()
@@ -224,7 +224,7 @@ func TestStateOfEachIsMeasured(t *testing.T) {
 		})
 	}
 	for range Row {
-		breakers["payment"].Do(func() error { return errOut })
+		breakers["payment"].Do(context.Background(), func() error { return errOut })
 	}
 	var all metricdata.ResourceMetrics
 	if err := reader.Collect(context.Background(), &all); err != nil {

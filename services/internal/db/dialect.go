@@ -18,6 +18,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
+	"go.opentelemetry.io/otel/attribute"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 )
@@ -28,6 +30,7 @@ type engine struct {
 	line          line    // of those who wait for writes; nil on PostgreSQL
 	remote        bool    // can be away while this process runs
 	goose         goose.Dialect
+	place         []attribute.KeyValue // of its statements, in spans
 	// lock keeps other processes from migrating until unlock is called.
 	lock func(ctx context.Context) (unlock func(), err error)
 }
@@ -88,6 +91,7 @@ func openSQLite(path string, conns int) (*engine, error) {
 		writes: writes,
 		line:   make(line, 1),
 		goose:  goose.DialectSQLite3,
+		place:  []attribute.KeyValue{semconv.DBSystemNameSQLite, semconv.DBNamespace(filepath.Base(path))},
 		lock:   func(ctx context.Context) (func(), error) { return lockSQLite(ctx, path+"-migrate") },
 	}, nil
 }
@@ -138,7 +142,11 @@ func openPostgres(address string, conns int) (*engine, error) {
 		writes: pool,
 		remote: true,
 		goose:  goose.DialectPostgres,
-		lock:   func(ctx context.Context) (func(), error) { return lockPostgres(ctx, pool) },
+		place: []attribute.KeyValue{
+			semconv.DBSystemNamePostgreSQL, semconv.DBNamespace(cfg.Database),
+			semconv.ServerAddress(cfg.Host), semconv.ServerPort(int(cfg.Port)),
+		},
+		lock: func(ctx context.Context) (func(), error) { return lockPostgres(ctx, pool) },
 	}, nil
 }
 

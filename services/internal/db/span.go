@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/pressly/goose/v3"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
@@ -27,21 +26,14 @@ func (c *core) span(ctx context.Context, query string) trace.Span {
 		return nil
 	}
 	s := summarize(query)
-	attrs := make([]attribute.KeyValue, 0, 5)
-	attrs = append(attrs, c.system(), semconv.DBOperationName(s.operation), semconv.DBQuerySummary(s.text), semconv.DBQueryText(query))
+	attrs := make([]attribute.KeyValue, 0, 8)
+	attrs = append(attrs, c.place...)
+	attrs = append(attrs, semconv.DBOperationName(s.operation), semconv.DBQuerySummary(s.text), semconv.DBQueryText(query))
 	if s.table != "" {
 		attrs = append(attrs, semconv.DBCollectionName(s.table))
 	}
 	_, span := c.tracer.Start(ctx, s.text, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attrs...))
 	return span
-}
-
-// system is the attribute that names the engine.
-func (e *engine) system() attribute.KeyValue {
-	if e.goose == goose.DialectPostgres {
-		return semconv.DBSystemNamePostgreSQL
-	}
-	return semconv.DBSystemNameSQLite
 }
 
 // endSpan ends a span that may be nil. The text of the error is left out: it may

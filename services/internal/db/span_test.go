@@ -2,10 +2,15 @@ package db_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
 	"go.opentelemetry.io/otel/codes"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
@@ -82,11 +87,70 @@ func TestEachStatementAndCommitIsASpanOfItsCaller(t *testing.T) {
 				s.Parent.SpanID() != caller.SpanContext().SpanID() || s.Status.Code != codes.Unset {
 				t.Errorf("%s %s of %s, parent %s, status %v", s.SpanKind, s.Name, a["db.system.name"], s.Parent.SpanID(), s.Status)
 			}
-			delete(a, "db.system.name")
+			for _, k := range place(t, a, url) {
+				delete(a, k)
+			}
 			got = append(got, a)
 		}
 		if diff := cmp.Diff(got, want); diff != "" {
 			t.Error(diff)
+		}
+	})
+}
+
+// place checks where a span says that its statement was run, and returns the
+// attributes that say it.
+func place(t *testing.T, a map[string]string, address string) []string {
+	t.Helper()
+	keys, want := []string{"db.system.name", "db.namespace"}, "sqlite "+filepath.Base(address)
+	if u, err := url.Parse(address); err == nil && u.Scheme != "" {
+		keys = append(keys, "server.address", "server.port")
+		cfg, err := pgx.ParseConfig(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = fmt.Sprintf("postgresql %s %s %d", cfg.Database, cfg.Host, cfg.Port)
+	}
+	var got []string
+	for _, k := range keys {
+		got = append(got, a[k])
+	}
+	if diff := cmp.Diff(strings.Join(got, " "), want); diff != "" {
+		t.Error(diff)
+	}
+	return keys
+}
+
+// What is undone is seen to be: after an error, a panic, and a caller's leaving.
+func TestARollbackIsASpan(t *testing.T) {
+	dbtest.EachURL(t, func(t *testing.T, url string) {
+		d, traces, spans := traced(t, url)
+		insert := func(ctx context.Context, tx *db.DB) {
+			if _, err := tx.Exec(ctx, `INSERT INTO t (n) VALUES ($1)`, 4711); err != nil {
+				t.Error(err)
+			}
+		}
+		for name, end := range map[string]func(leave func()) error{
+			"error": func(func()) error { return errors.New("no, 4711") },
+			"panic": func(func()) error { panic("no, 4711") },
+			"gone":  func(leave func()) error { leave(); return context.Canceled },
+		} {
+			spans.Reset()
+			ctx, _ := traces.Tracer("test").Start(t.Context(), "caller")
+			ctx, leave := context.WithCancel(ctx)
+			func() {
+				defer func() { recover() }()
+				_ = d.InTx(ctx, func(tx *db.DB) error { insert(ctx, tx); return end(leave) })
+			}()
+			leave()
+			var got []string
+			for _, s := range spans.GetSpans() {
+				got = append(got, s.Name+" "+s.Status.Code.String())
+				place(t, attributes(s), url)
+			}
+			if diff := cmp.Diff(got, []string{"INSERT t Unset", "ROLLBACK Unset"}); diff != "" {
+				t.Errorf("%s: %s", name, diff)
+			}
 		}
 	})
 }

@@ -68,12 +68,19 @@ func (d *DB) attempt(ctx context.Context, fn func(tx *DB) error) error {
 	if err != nil {
 		return err
 	}
-	defer tx.Rollback() // of no effect after Commit
 	t := &txn{sql: tx}
+	decided := false
+	defer func() {
+		if !decided {
+			d.undo(ctx, t)
+		}
+	}()
 	if err := fn(&DB{core: d.core, tx: t}); err != nil {
 		return err
 	}
-	if err := d.commit(ctx, t); err != nil {
+	err = d.commit(ctx, t)
+	decided = true
+	if err != nil {
 		return err
 	}
 	for _, f := range t.after {
@@ -113,6 +120,17 @@ func (d *DB) commit(ctx context.Context, t *txn) error {
 		d.point.At("after commit of ", caller)
 	}
 	return err
+}
+
+// undo ends a transaction that was not to be committed. What the engine says to
+// it is for the span alone: a transaction that it loses is undone as well.
+func (d *DB) undo(ctx context.Context, t *txn) {
+	span := d.span(ctx, "ROLLBACK")
+	err := t.sql.Rollback()
+	if ctx.Err() != nil { // database/sql has rolled back, or dropped the connection
+		err = nil
+	}
+	endSpan(span, err)
 }
 
 // end is commit with its span.

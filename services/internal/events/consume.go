@@ -183,7 +183,7 @@ func (w *worker) process(ctx context.Context, m jetstream.Msg) {
 		return
 	}
 	w.bus.cfg.Point.At("before handling ", e.Subject, " by ", w.consumer.Name)
-	span, err := w.handle(ctx, e, m)
+	span, err := w.handle(ctx, e, m.Headers(), meta.NumDelivered)
 	endSpan(span, err)
 	log := w.log.With("subject", e.Subject, "event", e.ID, "delivery", meta.NumDelivered)
 	logCtx := trace.ContextWithSpan(ctx, span)
@@ -207,8 +207,8 @@ func (w *worker) process(ctx context.Context, m jetstream.Msg) {
 }
 
 // handle has the event take effect, unless it has already.
-func (w *worker) handle(ctx context.Context, e Event, m jetstream.Msg) (trace.Span, error) {
-	ctx, span := w.bus.startProcess(ctx, w.consumer.Name, e, m.Headers())
+func (w *worker) handle(ctx context.Context, e Event, h nats.Header, delivery uint64) (trace.Span, error) {
+	ctx, span := w.bus.startProcess(ctx, w.consumer.Name, e, h, delivery)
 	ctx = w.bus.cfg.Point.In(ctx, w.consumer.Name, " of ", e.Subject)
 	ctx, cancel := context.WithTimeout(ctx, handleTime)
 	defer cancel()

@@ -30,6 +30,9 @@ const (
 // Tail says what to watch. With neither After nor Since it is what happens from
 // now on.
 type Tail struct {
+	// Name is what its consumption is called in the trace of each event. Without
+	// one it leaves no span there: it is part of a call, which has a trace itself.
+	Name string
 	// Subjects may have wildcards and must not overlap.
 	Subjects []string
 	// After resumes after the event with this Sequence; the subjects are then of
@@ -70,7 +73,7 @@ func (b *Bus) Tail(ctx context.Context, t Tail, fn func(ctx context.Context, e E
 		}
 	}
 	for stream, subjects := range streams {
-		r := &reader{bus: b, stream: stream, subjects: subjects, next: t.After + 1, begun: t.After != 0, since: t.Since}
+		r := &reader{bus: b, name: t.Name, stream: stream, subjects: subjects, next: t.After + 1, begun: t.After != 0, since: t.Since}
 		r.ready = sync.OnceFunc(ready)
 		if t.Ready != nil {
 			r.patience = establish
@@ -94,6 +97,7 @@ func (b *Bus) Tail(ctx context.Context, t Tail, fn func(ctx context.Context, e E
 // leaves its last consumer behind at the broker.)
 type reader struct {
 	bus      *Bus
+	name     string // "": it leaves no spans
 	stream   string
 	subjects []string
 	since    time.Time // where to begin, if not zero
@@ -187,11 +191,22 @@ func (r *reader) deliver(ctx context.Context, m jetstream.Msg, due uint64) error
 	if meta.Sequence.Consumer != due {
 		return errGap
 	}
-	if err := r.fn(ctx, e); err != nil {
+	if err := r.process(ctx, e, m.Headers()); err != nil {
 		return watcherError{err}
 	}
 	r.next, r.begun = e.Sequence+1, true
 	return nil
+}
+
+// process calls fn, in a span if the tail has a name.
+func (r *reader) process(ctx context.Context, e Event, h nats.Header) error {
+	if r.name == "" {
+		return r.fn(ctx, e)
+	}
+	ctx, span := r.bus.startProcess(ctx, r.name, e, h, 1)
+	err := r.fn(ctx, e)
+	endSpan(span, err)
+	return err
 }
 
 // consumer makes the short-lived consumer that begins where the tail is.

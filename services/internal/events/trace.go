@@ -6,10 +6,11 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/meshmart/meshmart/services/internal/failure"
 )
 
 // scope names the instrumentation.
@@ -59,13 +60,22 @@ func (b *Bus) startPublish(ctx context.Context, r row, h nats.Header) trace.Span
 	return span
 }
 
-// startProcess begins the span of one delivery to a consumer.
-func (b *Bus) startProcess(ctx context.Context, consumer string, e Event, h nats.Header) (context.Context, trace.Span) {
-	return b.tracer.Start(propagation.TraceContext{}.Extract(ctx, carrier(h)), "process "+e.Subject,
+// deliveries is how often a message has been delivered, if more than once. The
+// conventions have such an attribute for some other systems, and so it is called
+// as they would.
+const deliveries = attribute.Key("messaging.nats.message.delivery_count")
+
+// startProcess begins the span of the n-th delivery to a consumer.
+func (b *Bus) startProcess(ctx context.Context, consumer string, e Event, h nats.Header, n uint64) (context.Context, trace.Span) {
+	ctx, span := b.tracer.Start(propagation.TraceContext{}.Extract(ctx, carrier(h)), "process "+e.Subject,
 		trace.WithSpanKind(trace.SpanKindConsumer),
 		trace.WithAttributes(describe(e.Subject, e.ID, len(e.Data))...),
 		trace.WithAttributes(semconv.MessagingOperationName("process"), semconv.MessagingOperationTypeProcess,
 			semconv.MessagingConsumerGroupName(consumer)))
+	if n > 1 {
+		span.SetAttributes(deliveries.Int64(int64(n)))
+	}
+	return ctx, span
 }
 
 func describe(subject, id string, size int) []attribute.KeyValue {
@@ -79,9 +89,6 @@ func describe(subject, id string, size int) []attribute.KeyValue {
 
 // endSpan ends a span with what came out of it.
 func endSpan(span trace.Span, err error) {
-	if err != nil {
-		span.SetAttributes(semconv.ErrorType(err))
-		span.SetStatus(codes.Error, err.Error())
-	}
+	failure.Mark(span, err)
 	span.End()
 }

@@ -92,7 +92,9 @@ func fingerprint(req proto.Message, omit []string) []byte {
 // violation REQUEST_ID_REUSED of the field request_id.
 func Do[T any](ctx context.Context, d *db.DB, key Key, fn func(tx *db.DB) (T, error)) (T, error) {
 	var reply T
+	replayed := false
 	err := d.InTx(ctx, func(tx *db.DB) (err error) {
+		replayed = false // the transaction may be tried again
 		if key.ID == "" {
 			reply, err = fn(tx)
 			return err
@@ -102,6 +104,7 @@ func Do[T any](ctx context.Context, d *db.DB, key Key, fn func(tx *db.DB) (T, er
 			return fmt.Errorf("request %s: %w", key.ID, err)
 		}
 		if !first {
+			replayed = true
 			reply, err = earlier[T](ctx, tx, key)
 			return err
 		}
@@ -113,6 +116,9 @@ func Do[T any](ctx context.Context, d *db.DB, key Key, fn func(tx *db.DB) (T, er
 	if err != nil {
 		var none T
 		return none, err
+	}
+	if replayed {
+		Replayed(ctx)
 	}
 	return reply, nil
 }

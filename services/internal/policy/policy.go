@@ -41,6 +41,8 @@ type Policy struct {
 	Streaming bool
 	// Rate bounds the calls; nil for no bound.
 	Rate *meshpb.Rate
+	// SLO is what the RPC promises; nil for nothing.
+	SLO *meshpb.Slo
 	// RequestID is the request's field request_id, or nil if it has none.
 	RequestID protoreflect.FieldDescriptor
 }
@@ -59,6 +61,24 @@ func Of(method string) (*Policy, bool) {
 	}
 	cache.Store(method, p)
 	return p, true
+}
+
+// Linked returns the policies of all RPCs whose contracts are linked into the
+// process, in no order.
+func Linked() []*Policy {
+	var ps []*Policy
+	protoregistry.GlobalFiles.RangeFiles(func(f protoreflect.FileDescriptor) bool {
+		for i := range f.Services().Len() {
+			s := f.Services().Get(i)
+			for j := range s.Methods().Len() {
+				if p, ok := Of("/" + string(s.FullName()) + "/" + string(s.Methods().Get(j).Name())); ok {
+					ps = append(ps, p)
+				}
+			}
+		}
+		return true
+	})
+	return ps
 }
 
 func read(method string) *Policy {
@@ -85,6 +105,7 @@ func read(method string) *Policy {
 		RetryOn:    retryOn(opts.GetRetry()),
 		Streaming:  m.IsStreamingClient() || m.IsStreamingServer(),
 		Rate:       opts.GetRate(),
+		SLO:        opts.GetSlo(),
 		RequestID:  requestID(m.Input()),
 	}
 }

@@ -113,6 +113,26 @@ func TestCallsFitIntoTheirCallers(t *testing.T) {
 	})
 }
 
+func TestLinkedAreAllOurRPCs(t *testing.T) {
+	linked := map[string]bool{}
+	for _, p := range Linked() {
+		linked[p.Method] = true
+	}
+	n := 0
+	each(t, func(name string, _ protoreflect.MethodDescriptor) {
+		n++
+		if !linked[name] {
+			t.Errorf("%s is not among them", name)
+		}
+	})
+	if len(linked) != n {
+		t.Errorf("%d are linked, want %d", len(linked), n)
+	}
+	if p, _ := Of("/order.v1.OrderService/CreateOrder"); p.SLO.GetLatency().AsDuration() <= 0 {
+		t.Errorf("CreateOrder promises %v", p.SLO)
+	}
+}
+
 func TestMachineryIsExempt(t *testing.T) {
 	for method, want := range map[string]bool{
 		"/grpc.health.v1.Health/Check":                              true,

@@ -2,8 +2,8 @@ package rpc
 
 import (
 	"context"
-	"strings"
 
+	"google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
 
@@ -53,15 +53,8 @@ func (s *Server) authenticate(ctx context.Context, p *policy.Policy) (*auth.Prin
 
 // codeName spells a code as the gRPC specification does: NOT_FOUND.
 func codeName(c codes.Code) string {
-	var b strings.Builder
-	for i, r := range c.String() {
-		if i > 0 && r >= 'A' && r <= 'Z' && c != codes.OK {
-			b.WriteByte('_')
-		}
-		b.WriteRune(r)
+	if name, ok := code.Code_name[int32(c)]; ok {
+		return name
 	}
-	if c == codes.Canceled {
-		return "CANCELLED"
-	}
-	return strings.ToUpper(b.String())
+	return c.String()
 }

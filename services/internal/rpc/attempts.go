@@ -19,7 +19,8 @@ func repeating() []grpc.DialOption {
 	return []grpc.DialOption{
 		grpc.WithMaxCallAttempts(math.MaxInt), // the contract's number counts, not gRPC's 5
 		grpc.WithStatsHandler(attempts{}),
-		grpc.WithChainUnaryInterceptor(lastAnswer),
+		grpc.WithChainUnaryInterceptor(lastAnswer, countAttempts),
+		grpc.WithChainStreamInterceptor(countAttemptsOfStream),
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/metric/noop"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
@@ -29,27 +30,47 @@ func reconnect() grpc.ConnectParams {
 	}
 }
 
-// guard is the circuit breaker of one target. Only signs of an outage count; a
-// refusal is an answer, and a call that its caller gave up says nothing.
+// guard is the circuit breaker of one target, and counts the calls that it lets
+// through. Only signs of an outage count for the breaker; a refusal is an answer,
+// and a call that its caller gave up says nothing.
 type guard struct {
 	name    string
 	breaker *breaker.Breaker
+	calls   *measure // nil: they are not measured
 }
 
-func newGuard(cfg ClientConfig) *guard {
+func newGuard(cfg ClientConfig) (*guard, error) {
+	g := &guard{name: cfg.Name}
+	if cfg.Meters == nil {
+		cfg.Meters = noop.NewMeterProvider() // for the breaker
+	} else {
+		var err error
+		if g.calls, err = measureClient(cfg.Meters, cfg.Name); err != nil {
+			return nil, err
+		}
+	}
 	b := breaker.Config{Target: cfg.Name, Outage: outage, Abandoned: abandoned, Log: cfg.Log, Meters: cfg.Meters}
 	if cfg.Breaker == nil {
-		return &guard{cfg.Name, breaker.New(b)}
+		cfg.Breaker = breaker.New
 	}
-	return &guard{cfg.Name, cfg.Breaker(b)}
+	g.breaker = cfg.Breaker(b)
+	return g, nil
 }
 
-func (g *guard) allow() (func(error), error) {
-	done, err := g.breaker.Allow()
+// allow is the breaker's, whose decisions are told on the span of ctx.
+func (g *guard) allow(ctx context.Context) (func(error), error) {
+	done, err := g.breaker.Allow(ctx)
 	if err != nil {
 		return nil, status.Errorf(codes.Unavailable, "%s: %v", g.name, err)
 	}
 	return done, nil
+}
+
+// count counts a call that began at start and has ended with err.
+func (g *guard) count(ctx context.Context, method string, start time.Time, err error) {
+	if g.calls != nil {
+		g.calls.record(ctx, method, time.Since(start), err)
+	}
 }
 
 // outage reports whether err says that the target is not working. One that says
@@ -69,40 +90,42 @@ func abandoned(err error) bool {
 	return status.Code(err) == codes.Canceled || errors.Is(err, context.Canceled)
 }
 
-// watchedStream tells the breaker how the stream began: with a message, with
-// its end, or given up by the caller before either.
+// watchedStream tells the breaker how the stream began, with a message, with its
+// end, or given up by the caller before either; and whoever else asks how it ended.
 type watchedStream struct {
-	grpc.ClientStream // nil until it is open
-	cancel            context.CancelFunc
+	grpc.ClientStream      // nil until it is open
 	single            bool // the reply is one message, after which nothing is read
-	once              sync.Once
-	done              func(error)
+	begun, ended      sync.Once
+	done              func(error) // the breaker's
+	over              func(error) // told of the end, nil for a good one
 	stop              func() bool
 }
 
-func newWatchedStream(ctx context.Context, desc *grpc.StreamDesc, done func(error), cancel context.CancelFunc) *watchedStream {
-	w := &watchedStream{done: done, cancel: cancel, single: !desc.ServerStreams}
-	w.stop = context.AfterFunc(ctx, func() { w.report(ctx.Err()) })
+func newWatchedStream(ctx context.Context, desc *grpc.StreamDesc, done, over func(error)) *watchedStream {
+	w := &watchedStream{done: done, over: over, single: !desc.ServerStreams}
+	w.stop = context.AfterFunc(ctx, func() { w.report(ctx.Err()); w.close(ctx.Err()) })
 	time.AfterFunc(silence, func() { w.report(context.Canceled) })
 	return w
 }
 
-func (w *watchedStream) report(err error) { w.once.Do(func() { w.done(err) }) }
+func (w *watchedStream) report(err error) { w.begun.Do(func() { w.done(err) }) }
 
-func (w *watchedStream) end() {
+func (w *watchedStream) close(err error) { w.ended.Do(func() { w.over(err) }) }
+
+func (w *watchedStream) end(err error) {
 	w.stop()
-	w.cancel()
+	w.close(err)
 }
 
 func (w *watchedStream) RecvMsg(m any) error {
 	err := w.ClientStream.RecvMsg(m)
+	outcome := err
 	if errors.Is(err, io.EOF) {
-		w.report(nil)
-	} else {
-		w.report(err)
+		outcome = nil
 	}
+	w.report(outcome)
 	if err != nil || w.single {
-		w.end()
+		w.end(outcome)
 	}
 	return fromStream(err)
 }

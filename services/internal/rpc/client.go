@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"time"
 
 	"github.com/google/uuid"
 	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
@@ -27,8 +28,8 @@ type ClientConfig struct {
 	// Mesh is what the connection goes through.
 	Mesh   Mesh
 	Log    *slog.Logger
-	Traces trace.TracerProvider
-	Meters metric.MeterProvider
+	Traces trace.TracerProvider // nil: calls have no spans
+	Meters metric.MeterProvider // nil: calls are not counted
 	// Breaker makes the breaker of the connection; nil: breaker.New.
 	Breaker func(breaker.Config) *breaker.Breaker
 	// Point is for tests: it is told "before call of <method>", and "after call
@@ -50,21 +51,27 @@ func Dial(cfg ClientConfig, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	g, w := newGuard(cfg), witness{cfg.Point}
+	g, err := newGuard(cfg)
+	if err != nil {
+		return nil, err
+	}
+	w := witness{cfg.Point}
 	return grpc.NewClient(cfg.Target, slices.Concat([]grpc.DialOption{
 		grpc.WithConnectParams(reconnect()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxReply)),
-		grpc.WithStatsHandler(otelgrpc.NewClientHandler(
-			otelgrpc.WithTracerProvider(cfg.Traces),
-			otelgrpc.WithMeterProvider(cfg.Meters),
-			otelgrpc.WithPropagators(Propagator),
-			otelgrpc.WithFilter(observed),
-		)),
 		grpc.WithUnaryInterceptor(g.unary),
 		grpc.WithStreamInterceptor(g.stream),
 		grpc.WithChainUnaryInterceptor(w.unary),
 		grpc.WithChainStreamInterceptor(w.stream),
-	}, how, opts)...)
+	}, cfg.traced(), how, opts)...)
+}
+
+// traced has each attempt of a call traced.
+func (cfg *ClientConfig) traced() []grpc.DialOption {
+	if cfg.Traces == nil {
+		return nil
+	}
+	return []grpc.DialOption{grpc.WithStatsHandler(clientSpans(otelgrpc.NewClientHandler(traced(cfg.Traces)...)))}
 }
 
 func (g *guard) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
@@ -77,12 +84,16 @@ func (g *guard) unary(ctx context.Context, method string, req, reply any, cc *gr
 		return err
 	}
 	defer cancel()
-	done, err := g.allow()
+	done, err := g.allow(ctx)
 	if err != nil {
 		return err
 	}
+	start := time.Now()
 	err = breaker.ErrPanicked
-	defer func() { done(err) }()
+	defer func() {
+		g.count(ctx, method, start, err)
+		done(err)
+	}()
 	err = invoke(ctx, method, identified(req, p), reply, cc, opts...)
 	return fault.FromStatus(err)
 }
@@ -96,17 +107,18 @@ func (g *guard) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.Clie
 	if err != nil {
 		return nil, err
 	}
-	done, err := g.allow()
+	done, err := g.allow(ctx)
 	if err != nil {
 		cancel()
 		return nil, err
 	}
-	w := newWatchedStream(ctx, desc, done, cancel)
+	start := time.Now()
+	w := newWatchedStream(ctx, desc, done, func(err error) { g.count(ctx, method, start, err); cancel() })
 	err = breaker.ErrPanicked
 	defer func() {
 		if err != nil {
 			w.report(err)
-			w.end()
+			w.end(err)
 		}
 	}()
 	w.ClientStream, err = open(ctx, desc, cc, method, opts...)

@@ -40,6 +40,8 @@ import (
 // world is a server with fakes of three contracts, and a client of it.
 type world struct {
 	conn    *grpc.ClientConn
+	lis     *bufconn.Listener
+	traces  *sdktrace.TracerProvider
 	spans   *tracetest.InMemoryExporter
 	key     *ecdsa.PrivateKey
 	outside bool                   // calls come from where no service is
@@ -139,10 +141,10 @@ func newWorld(t *testing.T) *world {
 	healthpb.RegisterHealthServer(s, health.NewServer())
 	s.Verify(auth.NewVerifier(auth.KeySet{"k": &key.PublicKey}, nil, time.Now))
 
-	lis := bufconn.Listen(1 << 16)
-	go s.Serve(lis)
+	w.lis, w.traces = bufconn.Listen(1<<16), traces
+	go s.Serve(w.lis)
 	t.Cleanup(s.Stop)
-	dialer := grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return lis.DialContext(ctx) })
+	dialer := grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return w.lis.DialContext(ctx) })
 	w.conn, err = Dial(ClientConfig{Name: "all", Target: "passthrough:///all", Log: log, Traces: traces, Meters: noop.NewMeterProvider(),
 		Breaker: w.breaker, Point: w.point}, dialer)
 	if err != nil {
@@ -417,12 +419,12 @@ func TestOneLogLinePerCallWithoutSecrets(t *testing.T) {
 	}
 	var line struct {
 		Msg, Method, Code string
-		Ms                float64
+		Us                int64
 	}
 	if err := json.Unmarshal([]byte(lines[0]), &line); err != nil {
 		t.Fatal(err)
 	}
-	if line.Msg != "call" || line.Method != "/user.v1.AuthService/Login" || line.Code != "OK" || line.Ms <= 0 {
+	if line.Msg != "call" || line.Method != "/user.v1.AuthService/Login" || line.Code != "OK" || line.Us <= 0 {
 		t.Errorf("line %+v", line)
 	}
 }

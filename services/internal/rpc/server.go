@@ -16,6 +16,7 @@ import (
 
 	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
@@ -37,8 +38,8 @@ var Propagator propagation.TextMapPropagator = propagation.TraceContext{}
 // ServerConfig is what a server needs from its process.
 type ServerConfig struct {
 	Log    *slog.Logger
-	Traces trace.TracerProvider
-	Meters metric.MeterProvider
+	Traces trace.TracerProvider // nil: calls have no spans
+	Meters metric.MeterProvider // nil: calls are not counted
 	Clock  func() time.Time
 	// Mesh is what the server stands in.
 	Mesh Mesh
@@ -69,17 +70,15 @@ type Server struct {
 // NewServer returns a server with nothing registered.
 func NewServer(cfg ServerConfig) (*Server, error) {
 	s := &Server{cfg: cfg, limits: newLimits(cfg.Clock)}
-	var err error
-	s.transport, err = cfg.Mesh.server(cfg.Log,
-		grpc.StatsHandler(otelgrpc.NewServerHandler(
-			otelgrpc.WithTracerProvider(cfg.Traces),
-			otelgrpc.WithMeterProvider(cfg.Meters),
-			otelgrpc.WithPropagators(Propagator),
-			otelgrpc.WithFilter(observed),
-		)),
+	watched, err := cfg.watched()
+	if err != nil {
+		return nil, err
+	}
+	s.transport, err = cfg.Mesh.server(cfg.Log, append(watched,
 		grpc.UnaryInterceptor(s.unary),
 		grpc.StreamInterceptor(s.stream),
-	)
+		grpc.UnknownServiceHandler(unknown), // gRPC's own would have no end in traces, metrics and log
+	)...)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +89,36 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 // called before the server serves.
 func (s *Server) Verify(v *auth.Verifier) { s.verifier = v }
 
-func observed(info *stats.RPCTagInfo) bool { return !policy.Exempt(info.FullMethodName) }
+// watched has each call traced and counted.
+func (cfg *ServerConfig) watched() ([]grpc.ServerOption, error) {
+	var opts []grpc.ServerOption
+	if cfg.Traces != nil {
+		opts = append(opts, grpc.StatsHandler(serverSpans(otelgrpc.NewServerHandler(traced(cfg.Traces)...))))
+	}
+	if cfg.Meters != nil {
+		calls, err := measureServer(cfg.Meters)
+		if err != nil {
+			return nil, err
+		}
+		opts = append(opts, grpc.StatsHandler(calls))
+	}
+	return opts, nil
+}
+
+// traced makes spans of calls. Its metrics are left to measure.
+func traced(traces trace.TracerProvider) []otelgrpc.Option {
+	return []otelgrpc.Option{
+		otelgrpc.WithTracerProvider(traces),
+		otelgrpc.WithMeterProvider(noop.NewMeterProvider()),
+		otelgrpc.WithPropagators(Propagator),
+		otelgrpc.WithFilter(func(info *stats.RPCTagInfo) bool { return !policy.Exempt(info.FullMethodName) }),
+	}
+}
+
+// unknown answers for RPCs that are not registered.
+func unknown(any, grpc.ServerStream) error {
+	return status.Error(codes.Unimplemented, "there is no such RPC here")
+}
 
 func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 	if policy.Exempt(info.FullMethod) {
@@ -118,6 +146,9 @@ func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 	defer c.cancel()
 	g := &guardedStream{ServerStream: ss, call: c, long: info.IsClientStream}
 	_, err := c.run(func() (any, error) {
+		if srv == nil { // it is unknown, whoever asks
+			return nil, next(srv, g)
+		}
 		if err := c.admit(); err != nil {
 			return nil, err
 		}
@@ -184,6 +215,7 @@ type call struct {
 	method string
 	policy *policy.Policy
 	start  time.Time
+	again  int // how often it was made before, as far as that is told
 
 	// A handler may have returned while a goroutine of its stream still receives.
 	received, sent atomic.Int64
@@ -193,7 +225,8 @@ type call struct {
 // that is sooner.
 func (s *Server) begin(ctx context.Context, method string) *call {
 	ctx = effect.Track(s.cfg.Point.In(ctx, strings.TrimPrefix(method, "/")))
-	c := &call{server: s, ctx: ctx, cancel: func() {}, method: method, start: time.Now()}
+	c := &call{server: s, ctx: ctx, cancel: func() {}, method: method, start: time.Now(), again: resends(ctx)}
+	sayResends(ctx, c.again)
 	c.policy, _ = policy.Of(method)
 	if c.policy != nil && c.policy.Timeout > 0 {
 		c.ctx, c.cancel = context.WithTimeout(ctx, c.policy.Timeout)
@@ -238,13 +271,18 @@ func (c *call) end(err error) error {
 		st = c.truthful(visible(c.ctx, err, c.server.cfg.Outage))
 	}
 	attrs := make([]slog.Attr, 0, 8)
+	// The time is whole microseconds: slog has encoding/json write a float, which
+	// would be a twentieth of what a call costs.
 	attrs = append(attrs, slog.String("method", c.method), slog.String("code", codeName(st.Code())),
-		slog.Float64("ms", float64(time.Since(c.start).Microseconds())/1000))
+		slog.Int64("us", time.Since(c.start).Microseconds()))
 	if p, ok := auth.From(c.ctx); ok {
 		attrs = append(attrs, slog.String("user", p.Subject))
 	}
 	if c.policy != nil && c.policy.Streaming {
 		attrs = append(attrs, slog.Int64("received", c.received.Load()), slog.Int64("sent", c.sent.Load()))
+	}
+	if c.again > 0 {
+		attrs = append(attrs, slog.Int("attempt", c.again+1))
 	}
 	if err != nil {
 		attrs = append(attrs, slog.String("err", err.Error()))

@@ -3,9 +3,15 @@ package version
 
 import "runtime/debug"
 
-// Get returns the version of the program's module or else the commit that it
-// was built from; "devel" if neither was stamped.
+// stamp is written by the linker, for images (.ko.yaml), and by nobody else.
+var stamp string
+
+// Get returns the version of the program's image or module or else the commit
+// that it was built from; "devel" if none was stamped.
 func Get() string {
+	if stamp != "" {
+		return stamp
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"

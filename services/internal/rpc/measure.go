@@ -1,0 +1,154 @@
+package rpc
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/semconv/v1.43.0/rpcconv"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/stats"
+	"google.golang.org/grpc/status"
+
+	"github.com/meshmart/meshmart/services/internal/policy"
+)
+
+// otherMethod counts the calls of RPCs that have no contract: their names are
+// the caller's, and would be as many series as callers can think of.
+const otherMethod = "_OTHER"
+
+// measure counts the calls of a server or of a connection with their durations,
+// by method and code. It is given the context of their span, so that a histogram
+// tells an example of its calls.
+//
+// What a call costs here is one look into a map: the attributes of a series are
+// put together once. So it knows no others than these.
+type measure struct {
+	duration metric.Float64Histogram
+	methods  map[string]*series // by full method; never changes
+	other    *series
+}
+
+// series are the histograms of one method.
+type series struct {
+	attrs  []attribute.KeyValue
+	byCode [codes.Unauthenticated + 1]atomic.Pointer[[]metric.RecordOption]
+}
+
+// measureServer returns what counts the calls that a server answers. It is a stats
+// handler: that sees each call once, also those that never reach a handler.
+func measureServer(meters metric.MeterProvider) (stats.Handler, error) {
+	like := rpcconv.ServerCallDuration{}
+	m, err := newMeasure(meters, like.Name(), like.Description(), like.Unit())
+	return answered{m}, err
+}
+
+// measureClient returns what counts the calls of a connection to a service. They
+// tell its name in the place of an address: one that a balancer has chosen says
+// nothing of whom the caller depends on. A call counts once, however many attempts
+// it took. (A stats handler would hear of each attempt, and of OK where a server
+// refused before it had the whole request.)
+func measureClient(meters metric.MeterProvider, service string) (*measure, error) {
+	like := rpcconv.ClientCallDuration{}
+	return newMeasure(meters, like.Name(), like.Description(), like.Unit(), semconv.ServerAddress(service))
+}
+
+func newMeasure(meters metric.MeterProvider, name, description, unit string, more ...attribute.KeyValue) (*measure, error) {
+	linked := policy.Linked()
+	h, err := meters.Meter(scope).Float64Histogram(name, metric.WithDescription(description), metric.WithUnit(unit),
+		metric.WithExplicitBucketBoundaries(boundaries(linked)...))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	m := &measure{duration: h, methods: make(map[string]*series, len(linked)), other: newSeries(otherMethod, more)}
+	for _, p := range linked {
+		m.methods[p.Method] = newSeries(strings.TrimPrefix(p.Method, "/"), more)
+	}
+	return m, nil
+}
+
+// scope is the name of what measures and traces here.
+const scope = "github.com/meshmart/meshmart/services/internal/rpc"
+
+// boundaries are those of the semantic conventions, in seconds, and the
+// latencies that contracts promise: how many calls keep a promise can be
+// counted, and must not be guessed.
+func boundaries(ps []*policy.Policy) []float64 {
+	b := []float64{0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10}
+	for _, p := range ps {
+		if l := p.SLO.GetLatency().AsDuration(); l > 0 {
+			b = append(b, l.Seconds())
+		}
+	}
+	slices.Sort(b)
+	return slices.Compact(b)
+}
+
+func newSeries(method string, more []attribute.KeyValue) *series {
+	return &series{attrs: slices.Concat(more, []attribute.KeyValue{semconv.RPCSystemNameGRPC, semconv.RPCMethod(method)})}
+}
+
+// of returns the series of one code.
+func (s *series) of(c codes.Code) []metric.RecordOption {
+	if int(c) >= len(s.byCode) {
+		c = codes.Unknown // the specification has no more
+	}
+	if opts := s.byCode[c].Load(); opts != nil {
+		return *opts
+	}
+	set := attribute.NewSet(append(slices.Clone(s.attrs), semconv.RPCResponseStatusCode(codeName(c)))...)
+	opts := []metric.RecordOption{metric.WithAttributeSet(set)}
+	s.byCode[c].Store(&opts)
+	return opts
+}
+
+// record counts a call that has ended with err.
+func (m *measure) record(ctx context.Context, method string, took time.Duration, err error) {
+	of := cmp.Or(m.methods[method], m.other)
+	m.duration.Record(ctx, took.Seconds(), of.of(ended(err))...)
+}
+
+// ended is the code of a call that ended with err.
+func ended(err error) codes.Code {
+	if s, ok := status.FromError(err); ok {
+		return s.Code()
+	}
+	return status.FromContextError(err).Code()
+}
+
+// answered measures the calls of a server.
+type answered struct{ *measure }
+
+type methodKey struct{}
+
+// TagRPC implements stats.Handler.
+func (answered) TagRPC(ctx context.Context, info *stats.RPCTagInfo) context.Context {
+	if policy.Exempt(info.FullMethodName) {
+		return ctx
+	}
+	return context.WithValue(ctx, methodKey{}, info.FullMethodName)
+}
+
+// HandleRPC implements stats.Handler.
+func (a answered) HandleRPC(ctx context.Context, s stats.RPCStats) {
+	end, ok := s.(*stats.End)
+	if !ok {
+		return
+	}
+	if method, ok := ctx.Value(methodKey{}).(string); ok {
+		a.record(ctx, method, end.EndTime.Sub(end.BeginTime), end.Error)
+	}
+}
+
+// TagConn implements stats.Handler.
+func (answered) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+
+// HandleConn implements stats.Handler.
+func (answered) HandleConn(context.Context, stats.ConnStats) {}
