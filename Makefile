@@ -1,13 +1,21 @@
 # `make` or `make help` lists what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test fuzz chaos check generate clean
+.PHONY: help run observe observe-down build images test fuzz chaos bench screenshots check generate clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
 
+# With `make observe` up it sends its telemetry there; what is set in the user's
+# environment holds all the same.
 run: build ## the whole shop in one process: http://localhost:8080
-	@bin/shop
+	@own=$$(export -p); if [ -f .build/observe.env ]; then set -a; . ./.build/observe.env; eval "$$own"; fi; exec bin/shop
+
+observe: ## a collector, Jaeger, Prometheus and Grafana in Docker, for the next make run
+	@observability/up
+
+observe-down: ## removes them again
+	@observability/down
 
 # The commit is stamped where git lets us know it (not in a tarball, nor in a
 # clone of another user's that is not a safe.directory).
@@ -17,6 +25,9 @@ build: ## all programs, into bin/
 	@mkdir -p bin
 	@echo "building (the first time takes a minute or two) ..." >&2
 	@CGO_ENABLED=0 go build -trimpath -buildvcs=$(vcs) -tags grpcnotrace -ldflags "-s -w" -o bin/ ./services/cmd/...
+
+images: ## a container image of each program, by ko: make images ARGS="-push REPOSITORY" (ARGS=-help)
+	@tools/bin -exec images $(ARGS)
 
 test: ## every test
 	@tests/run
@@ -29,10 +40,19 @@ chaos: ## sell while everything breaks: make chaos ARGS="-orders 10000" (ARGS=-h
 	@tests/prepare
 	@go run ./tests/chaos $(ARGS)
 
+bench: ## measure against the bare limit: make bench ARGS="-quick" (ARGS=-help)
+	@tests/bench/prepare
+	@go run ./tests/bench $(ARGS)
+
+screenshots: ## the pictures in docs/, from a real run in a real browser
+	@rm -rf .build/screenshots && mkdir -p .build/screenshots docs/screenshots
+	@CONSOLE_SCREENSHOTS=$(CURDIR)/.build/screenshots go test -count=1 -run 'TestConsole$$' ./services/shop
+	@cd docs/screenshots && for f in *.png; do cp ../../.build/screenshots/$$f .; done
+
 check: ## what CI checks besides the tests: format, vet, staticcheck, contracts
 	@.ci/check
 
-generate: ## the Go code, the REST bindings, OpenAPI and the meshes' manifests, from proto/
+generate: ## the Go code, REST, OpenAPI, the meshes' manifests, alerts and dashboards, from proto/
 	@tools/generate
 
 clean: ## remove what was built; the shop's data stays

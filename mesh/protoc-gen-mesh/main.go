@@ -1,6 +1,7 @@
 // Command protoc-gen-mesh is a plugin of buf and protoc. From the policies in
-// the contracts it writes the manifests of every mesh, and mesh/LOSSES.md: what
-// they cannot express. It needs all files at once (strategy: all).
+// the contracts it writes the manifests of every mesh, mesh/LOSSES.md: what they
+// cannot express, and the alerts and dashboards of the objectives. It needs all
+// files at once (strategy: all).
 package main
 
 import (
@@ -17,6 +18,7 @@ import (
 	"github.com/meshmart/meshmart/mesh/protoc-gen-mesh/linkerd"
 	"github.com/meshmart/meshmart/mesh/protoc-gen-mesh/losses"
 	"github.com/meshmart/meshmart/mesh/protoc-gen-mesh/network"
+	"github.com/meshmart/meshmart/mesh/protoc-gen-mesh/observability"
 	"github.com/meshmart/meshmart/mesh/protoc-gen-mesh/proxyless"
 	"github.com/meshmart/meshmart/mesh/protoc-gen-mesh/target"
 )
@@ -43,7 +45,10 @@ func main() {
 
 // targets are all there are, in the order of mesh/LOSSES.md.
 func targets() []target.Target {
-	return []target.Target{istio.Target(), ambient.Target(), linkerd.Target(), proxyless.Target(), network.Target(), grpcconfig.Target()}
+	return []target.Target{
+		istio.Target(), ambient.Target(), linkerd.Target(), proxyless.Target(), network.Target(), grpcconfig.Target(),
+		observability.Target(),
+	}
 }
 
 func generate(plugin *protogen.Plugin, shop *contract.Shop) error {

@@ -271,6 +271,9 @@ func (b *tab) testOrder() {
 	for _, service := range []string{"gateway", "order", "product", "inventory", "payment"} {
 		b.wait(fmt.Sprintf("document.querySelector(%q)", sel("span", fmt.Sprintf("[data-service=%q]", service))))
 	}
+	eval[any](b, fmt.Sprintf("(document.querySelector(%q).scrollIntoView(), scrollBy(0, -90))", sel("trace", "")))
+	b.wait(fmt.Sprintf("!document.querySelector(%q)", sel("toast", "")))
+	b.look("trace")
 	b.click("span", "")
 	b.visible("trace", " .attributes")
 	b.look("order")

@@ -26,6 +26,9 @@ var outside = []string{"otel-collector", "edge-certificate"}
 // come with those of the mesh, and without proxies there is none.
 var spare = map[string]string{"proxyless": "NetworkPolicy ingress"}
 
+// byHand are the Secrets that who uses a component makes before.
+var byHand = map[string][]string{"base/managed": {"Secret database", "Secret administrator", "Secret token-keys"}}
+
 // rendered is one way to apply what is in mesh/.
 type rendered struct {
 	name    string
@@ -65,7 +68,7 @@ func renderings(t *testing.T) []rendered {
 		}
 		all = append(all, rendered{on + " with " + name, objects})
 	}
-	return all
+	return append(all, observed(t, all)...)
 }
 
 var usage = regexp.MustCompile(`resources: \[path/to/mesh/([a-z/]+)\]`)
@@ -132,9 +135,14 @@ func TestEveryReferenceOfAWholeShopExists(t *testing.T) {
 		}
 		whole++
 		known := outside
+		if strings.HasSuffix(r.name, withObservability) {
+			known = slices.DeleteFunc(slices.Clone(known), func(name string) bool { return name == "otel-collector" })
+		}
 		if s, ok := spare[strings.Fields(r.name)[0]]; ok {
 			known = append(slices.Clone(known), s)
 		}
+		_, component, _ := strings.Cut(r.name, " with ")
+		known = append(slices.Clone(known), byHand[component]...)
 		for _, problem := range references.Check(r.objects, known...) {
 			t.Errorf("%s: %s", r.name, problem)
 		}

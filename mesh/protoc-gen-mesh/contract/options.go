@@ -29,6 +29,8 @@ type Options struct {
 	Keys string
 	// Root is the folder of the .proto files in the repository.
 	Root string
+	// Runbook is where people read what to do about an alert.
+	Runbook string
 }
 
 // Edge is the service that turns REST into gRPC.
@@ -53,6 +55,7 @@ func (o *Options) Flags(fs *flag.FlagSet) {
 	fs.StringVar(&o.Audience, "audience", "", "of the tokens")
 	fs.StringVar(&o.Keys, "keys", "/.well-known/jwks.json", "public route of the keys of the tokens")
 	fs.StringVar(&o.Root, "root", "proto", "folder of the .proto files")
+	fs.StringVar(&o.Runbook, "runbook", "https://github.com/meshmart/meshmart/blob/main/docs/runbook.md", "where people read what to do about an alert")
 	fs.Func("edge", "HOST:PORT of what serves the public routes", func(v string) error {
 		var err error
 		o.Edge.Host, o.Edge.Port, err = hostPort(v)

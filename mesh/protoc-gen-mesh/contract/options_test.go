@@ -25,7 +25,7 @@ func TestOptionsAreRead(t *testing.T) {
 	want := Options{
 		Namespace: "meshmart", TrustDomain: "cluster.local", Edge: Edge{"door", 80}, Issuer: "me",
 		Backends: []Backend{{"bus", 4222, []string{"a"}}, {"db", 5432, []string{"a", "b"}}},
-		Root:     "proto", Keys: "/.well-known/jwks.json",
+		Root:     "proto", Keys: "/.well-known/jwks.json", Runbook: "https://github.com/meshmart/meshmart/blob/main/docs/runbook.md",
 	}
 	if diff := cmp.Diff(got, want); diff != "" {
 		t.Error(diff)

@@ -22,6 +22,7 @@ is listed here, and what holds instead; nothing else is left out.
 // File returns the document for the targets, in their order. A loss that is not
 // fully said is an error: it is the one thing that this document is for.
 func File(s *contract.Shop, targets []target.Target) (target.File, error) {
+	targets = slices.DeleteFunc(slices.Clone(targets), func(t target.Target) bool { return t.Losses == nil })
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "<!-- %s -->\n%s", target.Header, intro)
 	lost := make([][]target.Loss, len(targets))

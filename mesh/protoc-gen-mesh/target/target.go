@@ -23,7 +23,8 @@ type Target struct {
 	Name, Version string
 	// Files are what it writes; nil for a target that another one's files serve.
 	Files func(*contract.Shop) ([]File, error)
-	// Losses are the policies that it cannot express.
+	// Losses are the policies that it cannot express; nil for a target that is no
+	// way to run the shop, which LOSSES.md does not have.
 	Losses func(*contract.Shop) []Loss
 }
 

@@ -142,6 +142,9 @@ func (c *checker) keys(from Object, field, kind, key string) {
 
 // service checks that there are pods, with its ports.
 func (c *checker) service() {
+	if overlay.Text(c.at, "spec", "type") == "ExternalName" {
+		return // its pods are somewhere else
+	}
 	selector := overlay.Strings(c.at, "spec", "selector")
 	templates := c.templates(selector)
 	if len(templates) == 0 {
