@@ -79,7 +79,7 @@ func (b *Bed) copyDatabases(ctx context.Context, dir string) error {
 	var errs []error
 	for _, name := range []string{"order", "payment", "inventory"} {
 		c := b.services[name][0]
-		errs = append(errs, c.Stop(ctx), c.copyFile(ctx, "/data/"+name+".db", dir))
+		errs = append(errs, c.Stop(ctx), c.copyFile(ctx, dataDir+"/"+name+".db", dir))
 	}
 	for _, name := range []string{"order", "payment", "inventory"} {
 		errs = append(errs, b.services[name][0].Start(ctx))

@@ -5,37 +5,35 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 
 	"github.com/testcontainers/testcontainers-go"
 )
 
-// The services' image has their binaries and nothing else.
-const dockerfile = `FROM scratch
-COPY bin/ /bin/
-`
+// dataDir is where the services' images let them write, if it is a volume.
+const dataDir = "/home/nonroot"
 
-// ServicesImage compiles the services as `make build` does, with those tags, and
-// makes an image in which each is /bin/NAME.
-func ServicesImage(ctx context.Context, name, tags string) (string, error) {
-	return Image(ctx, name, func(dir string) error {
-		root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/meshmart/meshmart").Output()
-		if err != nil {
-			return fmt.Errorf("find the module: %w", err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte(dockerfile), 0o600); err != nil {
-			return err
-		}
-		b := Build{Dir: strings.TrimSpace(string(root)), Out: filepath.Join(dir, "bin"), Tags: tags}
-		for _, name := range Services {
-			b.Packages = append(b.Packages, "./services/cmd/"+name)
-		}
-		if err := os.Mkdir(b.Out, 0o700); err != nil {
-			return err
-		}
-		return b.Run(ctx)
-	})
+// ServiceImages has ko make the images of the services for this machine, as `make
+// images` does but on a base that needs no registry, under that tag and with these
+// build tags of Go ("": those of .ko.yaml). It returns their names. They stay: what
+// is as it was is not made again.
+func ServiceImages(ctx context.Context, tag, gotags string) (map[string]string, error) {
+	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/meshmart/meshmart").Output()
+	if err != nil {
+		return nil, fmt.Errorf("find the module: %w", err)
+	}
+	args := append([]string{"-exec", "images", "-scratch", "-docker", "-tag", tag, "-gotags", gotags}, Services...)
+	cmd := exec.CommandContext(ctx, "tools/bin", args...)
+	cmd.Dir = strings.TrimSpace(string(root))
+	cmd.Env = append(os.Environ(), "VERSION=test")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("make images: %w\n%s", err, text)
+	}
+	names := map[string]string{}
+	for _, name := range Services {
+		names[name] = "meshmart/" + name + ":" + tag
+	}
+	return names, nil
 }
 
 // Image makes an image of what fill puts into a folder, a Dockerfile among it.

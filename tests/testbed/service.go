@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
 	"github.com/testcontainers/testcontainers-go"
 	"github.com/testcontainers/testcontainers-go/network"
 )
@@ -15,8 +17,8 @@ import (
 func (b *Bed) Add(ctx context.Context, name string) (*Container, error) {
 	b.added[name]++
 	c := &Container{Name: fmt.Sprintf("%s-%d", name, b.added[name]), bed: b, alias: name}
-	run, err := testcontainers.Run(ctx, b.image,
-		testcontainers.WithEntrypoint("/bin/"+name),
+	run, err := testcontainers.Run(ctx, b.images[name],
+		testcontainers.WithHostConfigModifier(b.restrict),
 		testcontainers.WithEnv(b.environ(name)),
 		testcontainers.WithExposedPorts(exposed(name)...),
 		network.WithNetwork([]string{name, c.Name}, b.network),
@@ -26,6 +28,18 @@ func (b *Bed) Add(ctx context.Context, name string) (*Container, error) {
 		b.services[name] = append(b.services[name], c)
 	}
 	return c, c.did("run", err)
+}
+
+// restrict leaves a container what it has in the cluster (mesh/base/services): the
+// image's user, no capability, and no file to write but those of an embedded
+// database.
+func (b *Bed) restrict(h *container.HostConfig) {
+	h.ReadonlyRootfs = true
+	h.CapDrop = []string{"ALL"}
+	h.SecurityOpt = []string{"no-new-privileges"}
+	if b.opt.Engine == SQLite {
+		h.Mounts = append(h.Mounts, mount.Mount{Type: mount.TypeVolume, Target: dataDir})
+	}
 }
 
 // Retire asks a replica to end by SIGTERM, waits until it has, and removes it.
@@ -46,7 +60,7 @@ func exposed(name string) []string {
 
 func (b *Bed) environ(name string) map[string]string {
 	e := map[string]string{
-		"GRPC_ADDR": ":9090", "METRICS_ADDR": ":9100", "HTTP_ADDR": ":8080", "DATA_DIR": "/data",
+		"GRPC_ADDR": ":9090", "METRICS_ADDR": ":9100", "HTTP_ADDR": ":8080", "DATA_DIR": dataDir,
 		"NATS_URL": b.brokerURL(), "NATS_REPLICAS": fmt.Sprint(b.opt.Brokers),
 		// Only the shop's own containers are on this network.
 		"TRUST_NETWORK": "true",
@@ -56,6 +70,10 @@ func (b *Bed) environ(name string) map[string]string {
 	}
 	if b.opt.Engine == Postgres {
 		e["DATABASE_URL"] = b.databaseURL(name)
+	}
+	if b.opt.Jaeger {
+		e["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://jaeger:4317"
+		e["OTEL_BSP_SCHEDULE_DELAY"] = "200" // milliseconds; tests wait for the spans
 	}
 	for _, peer := range Services {
 		e[strings.ToUpper(peer)+"_ADDR"] = "dns:///" + b.way(peer, peer+":9090")

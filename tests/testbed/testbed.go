@@ -1,6 +1,6 @@
 // Package testbed runs the shop as it runs in a cluster: every service in
-// containers of its own, from the binaries that `make build` makes, several
-// replicas of each, with PostgreSQL and NATS as servers. Whoever asks can kill,
+// containers of its own, of the images that `make images` makes and with no more
+// rights than there, several replicas of each, with PostgreSQL and NATS as servers. Whoever asks can kill,
 // pause and cut off any of them, and slow down or cut what goes between them.
 //
 // It needs a Docker engine and the images of tests/images.
@@ -49,6 +49,7 @@ type Options struct {
 	Brokers  int               // 1 or 3; 0 is 1
 	Proxied  bool              // everything that a service connects to is behind toxiproxy
 	Behind   []string          // or only these targets are, such as "postgres"
+	Jaeger   bool              // the services send their spans to one
 	Environ  map[string]string // of all services
 	Progress func(string)      // told what is being started; nil: nobody
 }
@@ -60,10 +61,11 @@ type Bed struct {
 	network   *testcontainers.DockerNetwork
 	mu        sync.Mutex // of closers: servers are started at the same time
 	closers   []func() error
-	image     string
+	images    map[string]string // of each service
 	databases *Container
 	brokers   []*Container
 	proxies   *proxies
+	jaeger    *Container
 	services  map[string][]*Container
 	added     map[string]int // replicas of each service, ever
 }
@@ -111,7 +113,7 @@ func (b *Bed) start(ctx context.Context) (err error) {
 	b.onClose(func() error { return b.network.Remove(context.Background()) })
 	g, gctx := errgroup.WithContext(ctx)
 	b.opt.Progress("building the services")
-	g.Go(func() (err error) { b.image, err = ServicesImage(gctx, "meshmart-testbed", "grpcnotrace"); return err })
+	g.Go(func() (err error) { b.images, err = ServiceImages(gctx, "testbed", ""); return err })
 	g.Go(func() error { return b.startStores(gctx) })
 	if err := g.Wait(); err != nil {
 		return err
@@ -151,6 +153,9 @@ func (b *Bed) startStores(ctx context.Context) error {
 		g.Go(func() error { return b.startPostgres(ctx) })
 	}
 	g.Go(func() error { return b.startBrokers(ctx) })
+	if b.opt.Jaeger {
+		g.Go(func() error { return b.startJaeger(ctx) })
+	}
 	if b.opt.Proxied || len(b.opt.Behind) > 0 {
 		g.Go(func() error { return b.startProxies(ctx) })
 	}

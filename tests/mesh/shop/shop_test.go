@@ -44,7 +44,7 @@ const (
 type world struct {
 	t       *testing.T
 	network *testcontainers.DockerNetwork
-	image   string
+	images  map[string]string
 	ca      *plane.CA
 	shop    *contract.Shop
 }
@@ -66,7 +66,7 @@ func start(t *testing.T) (*world, map[string]testcontainers.Container) {
 	t.Cleanup(func() { _ = w.network.Remove(context.WithoutCancel(t.Context())) })
 	istiod, err := plane.BuildImage(t.Context(), root)
 	fatal(t, err)
-	w.image, err = testbed.ServicesImage(t.Context(), "meshmart-proxyless", "grpcnotrace,proxyless")
+	w.images, err = testbed.ServiceImages(t.Context(), "proxyless", "grpcnotrace,proxyless")
 	fatal(t, err)
 	w.ca, err = plane.NewCA()
 	fatal(t, err)
@@ -110,15 +110,15 @@ func (w *world) service(name string, p overlay.Replica) testcontainers.Container
 	}
 	n.Certificates = "/certificates"
 	files = append(files, testcontainers.ContainerFile{Reader: bytes.NewReader(n.Bootstrap("istiod:15010")), ContainerFilePath: "/bootstrap.json", FileMode: 0o644})
-	return w.run(w.image, network.WithNetwork([]string{n.Name}, w.network),
-		testcontainers.WithEntrypoint("/bin/"+name), testcontainers.WithFiles(files...),
+	return w.run(w.images[name], network.WithNetwork([]string{n.Name}, w.network),
+		testcontainers.WithFiles(files...),
 		testcontainers.WithExposedPorts("8080/tcp", "9090/tcp", "9100/tcp"),
 		testcontainers.WithEndpointSettingsModifier(func(all map[string]*dockernet.EndpointSettings) {
 			all[w.network.Name].IPAMConfig = &dockernet.EndpointIPAMConfig{IPv4Address: netip.MustParseAddr(p.IP)}
 		}),
 		testcontainers.WithEnv(map[string]string{
 			"MESH": "proxyless", "GRPC_XDS_BOOTSTRAP": "/bootstrap.json", "POD_NAMESPACE": w.shop.Namespace,
-			"GRPC_ADDR": ":9090", "METRICS_ADDR": ":9100", "HTTP_ADDR": ":8080", "DATA_DIR": "/data", "NATS_URL": "nats://nats:4222",
+			"GRPC_ADDR": ":9090", "METRICS_ADDR": ":9100", "HTTP_ADDR": ":8080", "DATA_DIR": "/home/nonroot", "NATS_URL": "nats://nats:4222",
 			"ADMIN_EMAIL": testbed.AdminEmail, "ADMIN_PASSWORD": testbed.AdminPassword, "CATALOG_FILE": "builtin", "SIMULATOR_LATENCY": "1ms",
 		}))
 }
