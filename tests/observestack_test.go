@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -32,14 +33,9 @@ type stack struct {
 func newStack(t *testing.T) *stack {
 	t.Helper()
 	testbed.NeedsDocker(t)
-	l, err := net.Listen("tcp", ":0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
 	s := &stack{
 		t: t, name: fmt.Sprintf("observe-test-%d", os.Getpid()), envFile: filepath.Join(t.TempDir(), "observe.env"),
-		port: strconv.Itoa(l.Addr().(*net.TCPAddr).Port),
+		port: freePort(t),
 	}
 	t.Cleanup(func() {
 		if text, err := s.script("down"); err != nil {
@@ -47,6 +43,21 @@ func newStack(t *testing.T) *stack {
 		}
 	})
 	return s
+}
+
+// freePort returns one at which nobody listens, and which no outgoing connection is
+// given until the shop does: it is below theirs (32768 and up on Linux).
+func freePort(t *testing.T) string {
+	t.Helper()
+	for range 100 {
+		port := strconv.Itoa(15000 + rand.IntN(32768-15000))
+		if l, err := net.Listen("tcp", ":"+port); err == nil {
+			l.Close()
+			return port
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
 }
 
 // script runs observability/NAME. Variables are added to those of the stack.

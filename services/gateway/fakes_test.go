@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"google.golang.org/genproto/googleapis/type/money"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -195,18 +197,19 @@ func (b *backend) serve(w *apptest.World) {
 // site is a gateway in front of a backend.
 type site struct {
 	*backend
-	t    *testing.T
-	url  string
-	log  *logLines
-	stop func()
+	t     *testing.T
+	url   string
+	log   *logLines
+	spans *tracetest.InMemoryExporter
+	stop  func()
 }
 
 func start(t *testing.T, env map[string]string, opts ...Options) *site {
 	t.Helper()
 	w := apptest.New(t)
-	s := &site{backend: &backend{changes: make(chan *orderpb.WatchOrderResponse, 16)}, t: t, log: &logLines{}}
+	s := &site{backend: &backend{changes: make(chan *orderpb.WatchOrderResponse, 16)}, t: t, log: &logLines{}, spans: tracetest.NewInMemoryExporter()}
 	s.serve(w)
-	w.Log = s.log
+	w.Log, w.Spans = s.log, sdktrace.NewSimpleSpanProcessor(s.spans)
 	all := map[string]string{"HTTP_ADDR": "127.0.0.1:0"}
 	for k, v := range env {
 		all[k] = v

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -104,6 +105,9 @@ func logged(log *slog.Logger, next http.Handler) http.Handler {
 			p := recover()
 			if p != nil {
 				rec.rescue(log, r, p)
+			}
+			if r.Pattern != "" {
+				trace.SpanFromContext(r.Context()).SetAttributes(semconv.HTTPRoute(r.Pattern))
 			}
 			line(log, r, method, rec.status, time.Since(start))
 			if rec.cut {

@@ -6,8 +6,12 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/meshmart/meshmart/services/internal/app"
 )
@@ -130,6 +134,27 @@ func TestLogLineHasTheRouteAndNoSecrets(t *testing.T) {
 				t.Errorf("logged: %v", l)
 			}
 		}
+	}
+}
+
+func TestSpansHaveTheRoute(t *testing.T) {
+	s := start(t, nil)
+	s.do("GET", "/v1/products/"+anID, "")
+	s.do("GET", "/v1/nothing/"+anID, "")
+	want := []string{"GET /v1/products/{id} of /v1/products/{id}", "GET of "}
+	var got []string
+	for deadline := time.Now().Add(time.Minute); len(got) < len(want) && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		got = nil // a span may end after its answer has come
+		for _, span := range s.spans.GetSpans() {
+			if span.SpanKind == trace.SpanKindServer && span.InstrumentationScope.Name == otelhttp.ScopeName {
+				set := attribute.NewSet(span.Attributes...)
+				route, _ := set.Value("http.route")
+				got = append(got, span.Name+" of "+route.AsString())
+			}
+		}
+	}
+	if diff := cmp.Diff(got, want); diff != "" {
+		t.Error(diff)
 	}
 }
 

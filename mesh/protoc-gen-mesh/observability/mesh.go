@@ -74,7 +74,7 @@ func linkerdRow(d *dashboard, s *contract.Shop) {
 	sum := func(direction, more, by string) string {
 		return fmt.Sprintf("sum by (%s) (rate(response_total{%s}[$__rate_interval]))", by, join(fmt.Sprintf("namespace=%q,direction=%q", s.Namespace, direction), more))
 	}
-	d.section("Linkerd's view", "From Linkerd's proxies: response_total and response_latency_ms, with the labels that Linkerd's own Prometheus (linkerd-viz) gives them. Empty without Linkerd.")
+	d.section("Linkerd's view", "From Linkerd's proxies: response_total and response_latency_ms, with the labels that Linkerd's own Prometheus (linkerd-viz) gives them: let Grafana have it as a data source, and choose it above. Empty without.")
 	d.add(8,
 		graph(8, "Attempts, by the callers' proxies", "reqps", "response_total, direction outbound: one for each attempt, repetitions included.", line{sum("outbound", "", "dst_deployment"), "{{dst_deployment}}"}),
 		graph(8, "Attempts, by the services' proxies", "reqps", "response_total, direction inbound.", line{sum("inbound", "", "deployment"), "{{deployment}}"}),

@@ -75,6 +75,11 @@ func (b *backend) spans(ctx context.Context) (sdktrace.SpanProcessor, error) {
 	return sdktrace.NewBatchSpanProcessor(spanExporter{exp, o}, sdktrace.WithExportTimeout(exportTimeout)), nil
 }
 
+// metricsEvery is how often metrics are sent: as often as they are scraped in a
+// cluster. The dashboards' rates are over a minute at least, and of one sample in
+// each minute, as the SDK would have it, there is no rate.
+const metricsEvery = 15 * time.Second
+
 // metrics returns a reader that also sends what process gathers, if it is not nil.
 func (b *backend) metrics(ctx context.Context, process prometheus.Gatherer) (sdkmetric.Reader, error) {
 	exp, err := otlpmetricgrpc.New(ctx, otlpmetricgrpc.WithEndpointURL(b.url), otlpmetricgrpc.WithTimeout(exportTimeout),
@@ -83,7 +88,7 @@ func (b *backend) metrics(ctx context.Context, process prometheus.Gatherer) (sdk
 		return nil, fmt.Errorf("OTEL_EXPORTER_OTLP_ENDPOINT: %w", err)
 	}
 	o := b.outlet("metrics", "OTEL_METRICS_EXPORTER=prometheus")
-	opts := []sdkmetric.PeriodicReaderOption{sdkmetric.WithTimeout(exportTimeout)}
+	opts := []sdkmetric.PeriodicReaderOption{sdkmetric.WithInterval(metricsEvery), sdkmetric.WithTimeout(exportTimeout)}
 	if process != nil {
 		opts = append(opts, sdkmetric.WithProducer(producer(process)))
 	}

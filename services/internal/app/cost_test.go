@@ -15,7 +15,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	greeterpb "github.com/meshmart/meshmart/proto/greeter/v1"
@@ -150,7 +152,7 @@ func (c *client) calls(t testing.TB, n int) {
 	for i := range callers {
 		wg.Go(func() {
 			for j := i; j < n; j += callers {
-				if _, err := c.Greet(t.Context(), &greeterpb.GreetRequest{Name: "Ada Lovelace", Language: "en"}); err != nil {
+				if err := c.call(t.Context()); err != nil {
 					t.Error(err)
 					return
 				}
@@ -158,6 +160,18 @@ func (c *client) calls(t testing.TB, n int) {
 		})
 	}
 	wg.Wait()
+}
+
+// call makes a call that succeeds. On a busy machine the second that its contract
+// allows may be over before anybody had a turn: then it is made again.
+func (c *client) call(ctx context.Context) error {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		_, err := c.Greet(ctx, &greeterpb.GreetRequest{Name: "Ada Lovelace", Language: "en"})
+		late := status.Code(err) == codes.DeadlineExceeded || status.Code(err) == codes.Unavailable
+		if !late || time.Now().After(end) {
+			return err
+		}
+	}
 }
 
 // answerer answers with what is as long as a product.

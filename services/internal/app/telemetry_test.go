@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
@@ -76,17 +77,31 @@ func (r *running) line(t *testing.T) map[string]any {
 	return nil
 }
 
+// measured returns /metrics as OpenMetrics, once a call is counted there: it is
+// when its server has ended it, which may be after its reply has come.
+func (e *Env) measured(t *testing.T) string {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		req := httptest.NewRequest("GET", "/metrics", nil)
+		req.Header.Set("Accept", "application/openmetrics-text;version=1.0.0")
+		w := httptest.NewRecorder()
+		e.opsHandler().ServeHTTP(w, req)
+		if body := w.Body.String(); strings.Contains(body, "rpc_server_call_duration_seconds_count{") {
+			return body
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no call is counted on /metrics:\n%s", w.Body)
+		}
+	}
+}
+
 func TestExamplesOnMetricsLeadToTraces(t *testing.T) {
 	r, env := runGreeter(t, nil)
 	r.greet(t)
-	req := httptest.NewRequest("GET", "/metrics", nil)
-	req.Header.Set("Accept", "application/openmetrics-text;version=1.0.0")
-	w := httptest.NewRecorder()
-	env.opsHandler().ServeHTTP(w, req)
 	example := regexp.MustCompile(`rpc_server_call_duration_seconds_bucket\{(.*)\} 1 # \{.*trace_id="([0-9a-f]+)".*\}`)
-	m := example.FindStringSubmatch(w.Body.String())
+	m := example.FindStringSubmatch(env.measured(t))
 	if m == nil {
-		t.Fatalf("no example of a call on /metrics:\n%s", w.Body)
+		t.Fatalf("no example of a call on /metrics:\n%s", env.measured(t))
 	}
 	if want := r.line(t)["trace_id"]; m[2] != want {
 		t.Errorf("the example is of trace %s, the call of %v", m[2], want)
@@ -107,7 +122,7 @@ func TestTracesMetricsAndLogsGoToTheCollector(t *testing.T) {
 		"OTEL_EXPORTER_OTLP_ENDPOINT": c.Endpoint, "OTEL_METRICS_EXPORTER": "prometheus,otlp", "OTEL_LOGS_EXPORTER": "otlp",
 	})
 	r.greet(t)
-	if _, body := env.get("/metrics"); !strings.Contains(body, "rpc_server_call_duration_seconds_count{") || !strings.Contains(body, `go_goroutines{service_name="test"}`) {
+	if body := env.measured(t); !strings.Contains(body, `go_goroutines{service_name="test"}`) {
 		t.Errorf("on /metrics are only\n%s", body)
 	}
 	if err := r.stop(t); err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,8 +37,8 @@ func value(attrs []attribute.KeyValue, key attribute.Key) string {
 	return ""
 }
 
-// kind returns the world's spans of a kind, once there are n: the server's may
-// end after its reply has arrived.
+// kind returns the world's spans of a kind as they began, once there are n: the
+// server's may end after its reply has arrived, and after the next one.
 func (w *world) kind(t *testing.T, kind trace.SpanKind, n int) (found tracetest.SpanStubs) {
 	t.Helper()
 	later(t, fmt.Sprintf("%d %v spans", n, kind), func() bool {
@@ -49,6 +50,7 @@ func (w *world) kind(t *testing.T, kind trace.SpanKind, n int) (found tracetest.
 		}
 		return len(found) >= n
 	})
+	slices.SortFunc(found, func(a, b tracetest.SpanStub) int { return a.StartTime.Compare(b.StartTime) })
 	return found
 }
 
