@@ -164,7 +164,7 @@ func (b *bench) one(ctx context.Context, s scenario, c contender, clients int, l
 		return Run{}, err
 	}
 	if l.Calls == 0 {
-		return Run{}, fmt.Errorf("%s with %d clients: no call ended well: %w", c.name, clients, l.Err)
+		return Run{}, fmt.Errorf("%s with %d clients: no call of %d ended well: %w", c.name, clients, l.Failed, l.Err)
 	}
 	run := Run{Scenario: s.name, Contender: c.name, Clients: clients, Calls: l.Calls, Failed: l.Failed, PerSecond: l.PerSecond(),
 		P50: us(l, 0.5), P95: us(l, 0.95), P99: us(l, 0.99), P999: us(l, 0.999), CPU: used.cpu, Allocs: used.allocs, RSS: used.rss}

@@ -46,10 +46,11 @@ func Closed(ctx context.Context, clients int, d time.Duration, call Call) *Load 
 // Open makes rate calls a second for d, each at its time, by as many clients as
 // may wait at once. A latency counts from when the call was due: one that could
 // not be made in time, as all clients waited, has been waiting itself
-// (coordinated omission). A system that can't keep up ends late.
+// (coordinated omission). A system that can't keep up ends late. However low the
+// rate, one call is made.
 func Open(ctx context.Context, clients int, rate float64, d time.Duration, call Call) *Load {
 	began := time.Now()
-	total := int64(rate * d.Seconds())
+	total := max(1, int64(rate*d.Seconds()))
 	var next atomic.Int64
 	return loop(clients, began, func(client int, t *tally) {
 		for ctx.Err() == nil {
