@@ -1,7 +1,7 @@
 # `make` or `make help` lists what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help run observe observe-down build images test fuzz chaos bench screenshots check generate clean
+.PHONY: help run observe observe-down build images test test-cluster fuzz chaos bench screenshots check generate clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
@@ -31,6 +31,9 @@ images: ## a container image of each program, by ko: make images ARGS="-push REP
 
 test: ## every test
 	@tests/run
+
+test-cluster: ## the shop in the cluster of the current context, replaced under load (ARGS=-help)
+	@go run ./tests/cluster $(ARGS)
 
 FUZZTIME ?= 1m
 fuzz: ## every fuzz target, FUZZTIME each: make fuzz FUZZTIME=10m
