@@ -138,7 +138,7 @@ func (b *bench) grow(ctx context.Context, name string, make maker, sizes []size)
 			drive.Closed(ctx, 1, min(warm, b.cfg.Time/2), call)
 			l := drive.Closed(ctx, 1, b.cfg.Time, call)
 			shut()
-			if l.Err != nil {
+			if l.Calls == 0 {
 				return l.Err
 			}
 			figures[s.rows] = append(figures[s.rows], us(l, 0.5))

@@ -159,6 +159,9 @@ func (b *bench) one(ctx context.Context, s scenario, c contender, clients int, l
 	}
 	profiled := b.profile(ctx, s, c, clients, t)
 	l, used := m.during(ctx, func() *drive.Load { return load(ctx, call) })
+	for again := 0; l.Calls == 0 && again < 3 && ctx.Err() == nil; again++ { // a short run may meet a stall alone
+		l, used = m.during(ctx, func() *drive.Load { return load(ctx, call) })
+	}
 	profiled()
 	if err := ctx.Err(); err != nil {
 		return Run{}, err

@@ -15,6 +15,7 @@ import (
 // put on sale, and half as many orders again come at once.
 const (
 	pieces    = 200
+	enough    = 1_000_000 // of a product that is not to be sold out
 	wanted    = pieces * 3 / 2
 	sellOutBy = 64 // clients
 )
@@ -57,17 +58,26 @@ func soldOut(ctx context.Context, t *target, product string) (SoldOut, error) {
 	if err != nil {
 		return SoldOut{}, err
 	}
-	n := int32(pieces)
-	if _, err := inventory.SetStock(signed(ctx, admin), &inventorypb.SetStockRequest{ProductId: product, Available: &n}); err != nil {
-		return SoldOut{}, fmt.Errorf("set the stock: %w", err)
+	set := func(n int32) error {
+		_, err := inventory.SetStock(signed(ctx, admin), &inventorypb.SetStockRequest{ProductId: product, Available: &n})
+		if err != nil {
+			return fmt.Errorf("set the stock: %w", err)
+		}
+		return nil
+	}
+	if err := set(pieces); err != nil {
+		return SoldOut{}, err
 	}
 	s, err := rush(ctx, t, product)
 	if err != nil {
 		return SoldOut{}, err
 	}
 	stock, err := inventory.GetStock(ctx, &inventorypb.GetStockRequest{ProductId: product})
+	if err != nil {
+		return SoldOut{}, fmt.Errorf("get the stock: %w", err)
+	}
 	s.Pieces, s.Left = pieces, int64(stock.GetStock().GetAvailable())
-	return s, err
+	return s, set(enough) // for whoever orders next
 }
 
 // rush places the orders.
