@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -18,6 +17,7 @@ import (
 	"github.com/google/uuid"
 
 	allinone "github.com/meshmart/meshmart/services/shop"
+	"github.com/meshmart/meshmart/tests/freeport"
 	"github.com/meshmart/meshmart/tests/testbed"
 )
 
@@ -45,19 +45,14 @@ func newStack(t *testing.T) *stack {
 	return s
 }
 
-// freePort returns one at which nobody listens, and which no outgoing connection is
-// given until the shop does: it is below theirs (32768 and up on Linux).
+// freePort returns one for the shop that is still free when it is started.
 func freePort(t *testing.T) string {
 	t.Helper()
-	for range 100 {
-		port := strconv.Itoa(15000 + rand.IntN(32768-15000))
-		if l, err := net.Listen("tcp", ":"+port); err == nil {
-			l.Close()
-			return port
-		}
+	ports, err := freeport.Ports(1)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no port is free")
-	return ""
+	return strconv.Itoa(ports[0])
 }
 
 // script runs observability/NAME. Variables are added to those of the stack.

@@ -13,7 +13,6 @@ import (
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/meshmart/meshmart/services/internal/app"
@@ -86,8 +85,7 @@ func note(ctx context.Context, st *status.Status, err error) {
 		return
 	}
 	o.reason = reasonOf(st)
-	switch st.Code() {
-	case codes.Internal, codes.Unknown, codes.Unavailable, codes.DeadlineExceeded, codes.DataLoss, codes.Unimplemented:
+	if rpc.ServerFailed(st.Code()) {
 		o.cause = err // says nothing of what was asked, unlike that of a refusal
 	}
 }

@@ -8,41 +8,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
-	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/meshmart/meshmart/services/internal/db"
+	"github.com/meshmart/meshmart/services/internal/metrictest"
 )
-
-// gathered returns what is measured, by name and the values of its attributes.
-func gathered(t *testing.T, reader sdkmetric.Reader) map[string]float64 {
-	t.Helper()
-	var all metricdata.ResourceMetrics
-	if err := reader.Collect(t.Context(), &all); err != nil {
-		t.Fatal(err)
-	}
-	got := map[string]float64{}
-	for _, m := range all.ScopeMetrics[0].Metrics {
-		switch data := m.Data.(type) {
-		case metricdata.Gauge[int64]:
-			addPoints(got, m.Name, data.DataPoints)
-		case metricdata.Gauge[float64]:
-			addPoints(got, m.Name, data.DataPoints)
-		case metricdata.Sum[int64]:
-			addPoints(got, m.Name, data.DataPoints)
-		}
-	}
-	return got
-}
-
-func addPoints[N int64 | float64](to map[string]float64, name string, points []metricdata.DataPoint[N]) {
-	for _, p := range points {
-		key := name
-		for _, a := range p.Attributes.ToSlice() {
-			key += " " + a.Value.AsString()
-		}
-		to[strings.TrimSpace(key)] = float64(p.Value)
-	}
-}
 
 func TestSagasUnderWayAreMeasuredByStep(t *testing.T) {
 	each(t, func(t *testing.T, d *db.DB) {
@@ -54,7 +23,7 @@ func TestSagasUnderWayAreMeasuredByStep(t *testing.T) {
 		unstarted(t, s)
 		place(t, s) // comes to rest
 		s.clock = func() time.Time { return first.UpdateTime.Add(90 * time.Second) }
-		got := gathered(t, reader)
+		got := metrictest.Values(t, reader)
 		want := map[string]float64{
 			"saga.orders RESERVE": 2, "saga.age RESERVE": 90, "saga.orders AUTHORIZE": 0, "saga.age AUTHORIZE": 0,
 			"saga.orders UNDO_PAYMENT": 0, "saga.age UNDO_PAYMENT": 0, "saga.orders UNDO_STOCK": 0, "saga.age UNDO_STOCK": 0,
@@ -93,7 +62,7 @@ func TestOrdersAreCountedByTheirEnd(t *testing.T) {
 		}
 		w.soldOut = true
 		place(t, s)
-		got := gathered(t, reader)
+		got := metrictest.Values(t, reader)
 		for name := range got {
 			if !strings.HasPrefix(name, "orders.decided") {
 				delete(got, name)

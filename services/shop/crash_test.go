@@ -7,7 +7,6 @@ import (
 	"io"
 	"maps"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -22,6 +21,7 @@ import (
 
 	"github.com/meshmart/meshmart/services/gateway"
 	"github.com/meshmart/meshmart/services/internal/app"
+	"github.com/meshmart/meshmart/tests/freeport"
 )
 
 // runAs makes the test's own binary the program shop, or one of the services,
@@ -205,21 +205,15 @@ func bareEnviron() []string {
 	return env
 }
 
-// freeAddr returns an address on loopback that nobody listens at, not even when a
-// process that listened there is started again: its port is below those that are
-// given to outgoing connections (32768 and up on Linux), of which a busy machine
-// has many.
+// freeAddr returns an address on loopback for a process that is started, perhaps
+// more than once.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	for range 100 {
-		addr := fmt.Sprintf("127.0.0.1:%d", 15000+rand.IntN(32768-15000))
-		if l, err := net.Listen("tcp", addr); err == nil {
-			defer l.Close()
-			return addr
-		}
+	addrs, err := freeport.Addrs(1)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no port is free")
-	return ""
+	return addrs[0]
 }
 
 func randomCard() string {

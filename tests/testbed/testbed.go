@@ -1,7 +1,8 @@
 // Package testbed runs the shop as it runs in a cluster: every service in
 // containers of its own, of the images that `make images` makes and with no more
-// rights than there, several replicas of each, with PostgreSQL and NATS as servers. Whoever asks can kill,
-// pause and cut off any of them, and slow down or cut what goes between them.
+// rights than there, several replicas of each, with PostgreSQL and NATS as servers.
+// Whoever asks can kill, pause and cut off any of them, and slow down or cut what
+// goes between them.
 //
 // It needs a Docker engine and the images of tests/images.
 package testbed

@@ -30,6 +30,7 @@ import (
 	"github.com/meshmart/meshmart/services/internal/app"
 	"github.com/meshmart/meshmart/services/internal/fault"
 	"github.com/meshmart/meshmart/services/internal/rpc"
+	"github.com/meshmart/meshmart/tests/freeport"
 )
 
 // child is set in the environment of this test's own binary where it is to be a
@@ -107,12 +108,11 @@ func TestProxylessDoesWhatTheControlPlaneSays(t *testing.T) {
 // address, before it listens.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addrs, err := freeport.Addrs(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return addrs[0]
 }
 
 func dialXDS(t *testing.T, boot []byte, name string) *grpc.ClientConn {

@@ -25,7 +25,7 @@ type spans struct {
 	failed func(codes.Code) bool // is a failure on this side of a call
 }
 
-func serverSpans(otel stats.Handler) spans { return spans{otel, serverFailed} }
+func serverSpans(otel stats.Handler) spans { return spans{otel, ServerFailed} }
 
 // clientSpans has a span for each attempt that gRPC itself makes of a call, one
 // beside the other under the caller's; those that it makes again because nothing
@@ -35,9 +35,9 @@ func clientSpans(otel stats.Handler) spans {
 	return spans{otel, func(c codes.Code) bool { return c != codes.OK }}
 }
 
-// serverFailed reports whether the conventions count a code as the failure of a
-// server: a refusal is none.
-func serverFailed(c codes.Code) bool {
+// ServerFailed reports whether the semantic conventions for gRPC count a code as
+// the failure of a server: a refusal is none.
+func ServerFailed(c codes.Code) bool {
 	return slices.Contains([]codes.Code{codes.Unknown, codes.DeadlineExceeded, codes.Unimplemented,
 		codes.Internal, codes.Unavailable, codes.DataLoss}, c)
 }

@@ -18,6 +18,7 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
 
 	"github.com/meshmart/meshmart/tests/bench/procs"
+	"github.com/meshmart/meshmart/tests/freeport"
 )
 
 // Postgres is a server with databases for the services. It is durable: a commit
@@ -76,10 +77,11 @@ func initdb(ctx context.Context, bin, dir string, who *syscall.Credential) error
 }
 
 func runPostgres(ctx context.Context, bin, dir string, who *syscall.Credential, more []string) (*Postgres, error) {
-	port, err := freePort()
+	ports, err := freeport.Ports(1)
 	if err != nil {
 		return nil, err
 	}
+	port := ports[0]
 	p := &Postgres{base: fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", port)}
 	p.Proc, err = procs.Start(procs.Command{
 		Name: "postgres", Path: filepath.Join(bin, "postgres"), Dir: dir, User: who,

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/meshmart/meshmart/tests/bench/procs"
+	"github.com/meshmart/meshmart/tests/freeport"
 )
 
 // Shop is one that runs: all services, and what they need.
@@ -41,7 +42,7 @@ func (r *Rig) StartSeparate(ctx context.Context) (*Shop, error) {
 	if err != nil {
 		return nil, err
 	}
-	addrs, err := addresses(len(Services))
+	addrs, err := freeport.Addrs(len(Services))
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +73,7 @@ func (r *Rig) StartSeparate(ctx context.Context) (*Shop, error) {
 // of its own, or "" for none. It calls the services of the shop, and is no part
 // of it.
 func (r *Rig) Extra(ctx context.Context, name, as, database string) (*procs.Proc, string, error) {
-	addrs, err := addresses(1)
+	addrs, err := freeport.Addrs(1)
 	if err != nil {
 		return nil, "", err
 	}
@@ -109,7 +110,7 @@ func (r *Rig) startOne(ctx context.Context, s *Shop, name string, environ map[st
 // Service starts one service at addr, with that environment; as is a name for the
 // process if several are of the same service.
 func (r *Rig) Service(ctx context.Context, name, as, addr string, environ map[string]string) (*procs.Proc, error) {
-	ops, err := addresses(1)
+	ops, err := freeport.Addrs(1)
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +131,7 @@ func (r *Rig) Service(ctx context.Context, name, as, addr string, environ map[st
 // StartOne starts the shop in one process, with its broker, on SQLite in a folder
 // below the rig's, with that catalog.
 func (r *Rig) StartOne(ctx context.Context, as, folder, catalog string) (*Shop, error) {
-	addrs, err := addresses(len(Services))
+	addrs, err := freeport.Addrs(len(Services))
 	if err != nil {
 		return nil, err
 	}

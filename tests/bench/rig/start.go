@@ -18,6 +18,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/meshmart/meshmart/tests/bench/procs"
+	"github.com/meshmart/meshmart/tests/freeport"
 )
 
 // Administrator of every shop that is started here.
@@ -46,35 +47,6 @@ type Rig struct {
 	started  []*procs.Proc
 }
 
-// freePort asks for a port that nobody has.
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
-}
-
-// addresses are where a new program may listen.
-func addresses(n int) ([]string, error) {
-	var all []string
-	var held []net.Listener
-	defer func() {
-		for _, l := range held {
-			_ = l.Close()
-		}
-	}()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		held, all = append(held, l), append(all, l.Addr().String())
-	}
-	return all, nil
-}
-
 // Start runs one program with that environment and waits until ready says so.
 func (r *Rig) Start(ctx context.Context, c procs.Command, environ map[string]string, ready func(context.Context) error) (*procs.Proc, error) {
 	c.Path, c.Environ = r.Programs[c.Path], []string{"PATH=" + os.Getenv("PATH"), "HOME=" + r.Dir}
@@ -82,7 +54,7 @@ func (r *Rig) Start(ctx context.Context, c procs.Command, environ map[string]str
 		c.Environ = append(c.Environ, "GOMAXPROCS="+n)
 	}
 	if r.Profile && c.Metrics != "" { // a service
-		addr, err := addresses(1)
+		addr, err := freeport.Addrs(1)
 		if err != nil {
 			return nil, err
 		}
@@ -114,7 +86,7 @@ func (r *Rig) Close() {
 
 // StartBroker starts a NATS server with its streams on the disk.
 func (r *Rig) StartBroker(ctx context.Context) (url string, err error) {
-	addrs, err := addresses(1)
+	addrs, err := freeport.Addrs(1)
 	if err != nil {
 		return "", err
 	}
@@ -127,7 +99,7 @@ func (r *Rig) StartBroker(ctx context.Context) (url string, err error) {
 
 // StartBare starts a bare server, and returns where it is.
 func (r *Rig) StartBare(ctx context.Context, name string) (*procs.Proc, string, error) {
-	addrs, err := addresses(1)
+	addrs, err := freeport.Addrs(1)
 	if err != nil {
 		return nil, "", err
 	}
