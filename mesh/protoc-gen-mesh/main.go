@@ -1,7 +1,7 @@
 // Command protoc-gen-mesh is a plugin of buf and protoc. From the policies in
 // the contracts it writes the manifests of every mesh, mesh/LOSSES.md: what they
-// cannot express, and the alerts and dashboards of the objectives. It needs all
-// files at once (strategy: all).
+// cannot express, the alerts and dashboards of the objectives, and the reference
+// of the API. It needs all files at once (strategy: all).
 package main
 
 import (
@@ -20,6 +20,7 @@ import (
 	"github.com/meshmart/meshmart/mesh/protoc-gen-mesh/network"
 	"github.com/meshmart/meshmart/mesh/protoc-gen-mesh/observability"
 	"github.com/meshmart/meshmart/mesh/protoc-gen-mesh/proxyless"
+	"github.com/meshmart/meshmart/mesh/protoc-gen-mesh/reference"
 	"github.com/meshmart/meshmart/mesh/protoc-gen-mesh/target"
 )
 
@@ -47,7 +48,7 @@ func main() {
 func targets() []target.Target {
 	return []target.Target{
 		istio.Target(), ambient.Target(), linkerd.Target(), proxyless.Target(), network.Target(), grpcconfig.Target(),
-		observability.Target(),
+		observability.Target(), reference.Target(),
 	}
 }
 

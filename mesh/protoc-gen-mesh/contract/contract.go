@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	meshpb "github.com/meshmart/meshmart/proto/mesh/v1"
 )
@@ -34,6 +35,8 @@ type Service struct {
 	Names []string
 	// RPCs are in the order of the file, service by service.
 	RPCs []*RPC
+	// Files are those of its package, its events' too.
+	Files []protoreflect.FileDescriptor
 }
 
 // RPC is one method and its policy.
@@ -65,6 +68,8 @@ type RPC struct {
 	ClientStreams, ServerStreams bool
 	// Routes are its public REST routes; nil if it has none.
 	Routes []Route
+	// Descriptor has what documents are made of: comments and messages.
+	Descriptor protoreflect.MethodDescriptor
 }
 
 // Retry is how a mesh repeats an RPC.

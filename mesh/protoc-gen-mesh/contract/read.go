@@ -27,6 +27,9 @@ func Read(files []protoreflect.FileDescriptor, opts Options) (*Shop, error) {
 			found = append(found, s.addService(f.Services().Get(i))...)
 		}
 	}
+	for _, svc := range s.Services {
+		svc.Files = ofPackage(files, packageOf(svc.Names[0]))
+	}
 	slices.SortFunc(s.Services, func(a, b *Service) int { return strings.Compare(a.Host, b.Host) })
 	if len(s.Services) == 0 && len(found) == 0 {
 		return nil, errNoServices
@@ -77,7 +80,14 @@ func (s *Shop) serviceOf(d protoreflect.ServiceDescriptor, p *meshpb.ServicePoli
 	return svc, nil
 }
 
-func packageOf(service string) string { return service[:strings.LastIndexByte("."+service, '.')] }
+// packageOf is the package of a service with a full name, "" for none.
+func packageOf(service string) string { return service[:max(strings.LastIndexByte(service, '.'), 0)] }
+
+func ofPackage(files []protoreflect.FileDescriptor, name string) []protoreflect.FileDescriptor {
+	files = slices.DeleteFunc(slices.Clone(files), func(f protoreflect.FileDescriptor) bool { return string(f.Package()) != name })
+	slices.SortFunc(files, func(a, b protoreflect.FileDescriptor) int { return strings.Compare(a.Path(), b.Path()) })
+	return files
+}
 
 func (s *Shop) source(d protoreflect.Descriptor) Source {
 	src := Source{File: path.Join(s.Root, d.ParentFile().Path())}
@@ -98,7 +108,7 @@ func (s *Shop) rpc(m protoreflect.MethodDescriptor, host string) *RPC {
 		ReadOnly:      level == descriptorpb.MethodOptions_NO_SIDE_EFFECTS,
 		Idempotent:    level != descriptorpb.MethodOptions_IDEMPOTENCY_UNKNOWN,
 		ClientStreams: m.IsStreamingClient(), ServerStreams: m.IsStreamingServer(),
-		Routes: routes(m),
+		Routes: routes(m), Descriptor: m,
 	}
 	for _, c := range p.GetCalls() {
 		r.Calls = append(r.Calls, "/"+c)
