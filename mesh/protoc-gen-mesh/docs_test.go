@@ -13,19 +13,34 @@ import (
 // quote is a block of a document that names its file: ```yaml mesh/base/services/order.yaml
 var quote = regexp.MustCompile("(?ms)^```[a-z]+ ([^\n]+)\n(.*?)^```$")
 
-func TestDocumentQuotesTheFiles(t *testing.T) {
-	text := read(t, "docs/mesh.md")
-	quotes := quote.FindAllStringSubmatch(text, -1)
-	for _, q := range quotes {
-		path, rest := q[1], read(t, q[1])
-		for _, part := range strings.Split(q[2], "...\n") {
-			_, after, found := strings.Cut(rest, "\n"+part)
-			if !found {
-				t.Errorf("docs/mesh.md: not in %s, or not in this order:\n%s", path, part)
-			}
-			rest = "\n" + after
+func TestDocumentsQuoteTheFiles(t *testing.T) {
+	documents, err := filepath.Glob(filepath.Join(contracttest.Root(), "docs", "*.md"))
+	if err != nil || len(documents) == 0 {
+		t.Fatalf("%d documents, %v", len(documents), err)
+	}
+	for _, d := range append(documents, filepath.Join(contracttest.Root(), "README.md")) {
+		name, _ := filepath.Rel(contracttest.Root(), d)
+		for _, q := range quote.FindAllStringSubmatch(read(t, name), -1) {
+			quoted(t, name, q[1], q[2])
 		}
 	}
+}
+
+// quoted holds a block to being in the file, its parts in the file's order.
+func quoted(t *testing.T, document, file, block string) {
+	t.Helper()
+	rest := "\n" + read(t, file)
+	for part := range strings.SplitSeq(block, "...\n") {
+		_, after, found := strings.Cut(rest, "\n"+part)
+		if !found {
+			t.Errorf("%s: not in %s, or not in this order:\n%s", document, file, part)
+		}
+		rest = "\n" + after
+	}
+}
+
+func TestEveryTargetIsExplained(t *testing.T) {
+	text := read(t, "docs/mesh.md")
 	for _, tg := range targets() {
 		if !strings.Contains(strings.ToLower(text), tg.Name) {
 			t.Errorf("docs/mesh.md does not say anything of %s", tg.Name)
