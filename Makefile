@@ -1,7 +1,7 @@
 # `make` or `make help` lists what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help run observe observe-down build images test test-cluster fuzz chaos bench screenshots check generate clean
+.PHONY: help run observe observe-down build images test test-cluster fuzz chaos bench screenshots check hooks generate clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
@@ -54,6 +54,9 @@ screenshots: ## the pictures in docs/, from a real run in a real browser
 
 check: ## what CI checks besides the tests: format, vet, staticcheck, contracts
 	@.ci/check
+
+hooks: ## has git do the quick part of it before each commit
+	@git config core.hooksPath tools/hooks
 
 generate: ## the Go code, REST, OpenAPI, the meshes' manifests, alerts and dashboards, from proto/
 	@tools/generate
