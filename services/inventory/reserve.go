@@ -17,13 +17,9 @@ func (v *Inventory) Reserve(ctx context.Context, orderID string, items []Item) e
 	if err != nil {
 		return err
 	}
-	return v.store.inTx(ctx, func(tx *store) error {
-		fresh, err := tx.addReservation(ctx, orderID, stateReserved, v.clock())
-		if err != nil {
+	err = v.store.inTx(ctx, func(tx *store) error {
+		if err := tx.recordReservation(ctx, orderID, v.clock()); err != nil {
 			return err
-		}
-		if !fresh {
-			return reservedBefore(ctx, tx, orderID, items)
 		}
 		for _, it := range items {
 			if err := v.take(ctx, tx, it); err != nil {
@@ -35,18 +31,22 @@ func (v *Inventory) Reserve(ctx context.Context, orderID string, items []Item) e
 		}
 		return v.events.reserved(ctx, tx, orderID, items)
 	})
+	if isDuplicate(err) {
+		return reservedBefore(ctx, v.store, orderID, items)
+	}
+	return err
 }
 
 // reservedBefore answers a repetition.
-func reservedBefore(ctx context.Context, tx *store, orderID string, items []Item) error {
-	st, err := tx.reservation(ctx, orderID)
+func reservedBefore(ctx context.Context, store *store, orderID string, items []Item) error {
+	st, err := store.reservation(ctx, orderID)
 	if err != nil {
 		return err
 	}
 	if st.over() {
 		return released(orderID)
 	}
-	had, err := tx.items(ctx, orderID)
+	had, err := store.items(ctx, orderID)
 	if err != nil {
 		return err
 	}

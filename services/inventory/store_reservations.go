@@ -31,6 +31,20 @@ func (s *store) addReservation(ctx context.Context, orderID string, st state, no
 	return n == 1, nil
 }
 
+// recordReservation is addReservation for an order that is hardly ever known: then
+// the transaction fails as a duplicate, at the latest when it is committed.
+func (s *store) recordReservation(ctx context.Context, orderID string, now time.Time) error {
+	err := s.db.Later(ctx, `INSERT INTO reservations (order_id, state, create_time, update_time) VALUES ($1, $2, $3, $3)`,
+		orderID, stateReserved, db.Micros(now))
+	if err != nil {
+		return fmt.Errorf("record reservation of %s: %w", orderID, err)
+	}
+	return nil
+}
+
+// isDuplicate reports whether something was there already.
+func isDuplicate(err error) bool { return db.IsDuplicate(err) }
+
 // setReservation moves the order from one state to another, and reports false
 // if it was not in the first.
 func (s *store) setReservation(ctx context.Context, orderID string, from, to state, now time.Time) (bool, error) {
@@ -58,7 +72,7 @@ func (s *store) addItems(ctx context.Context, orderID string, items []Item) erro
 		args = append(args, it.ProductID, it.Quantity)
 		values[i] = fmt.Sprintf("($1, $%d, $%d)", 2*i+2, 2*i+3)
 	}
-	_, err := s.db.Exec(ctx, `INSERT INTO reservation_items (order_id, product_id, quantity) VALUES `+strings.Join(values, ", "), args...)
+	err := s.db.Later(ctx, `INSERT INTO reservation_items (order_id, product_id, quantity) VALUES `+strings.Join(values, ", "), args...)
 	if err != nil {
 		return fmt.Errorf("record items of %s: %w", orderID, err)
 	}
@@ -98,14 +112,12 @@ func (s *store) take(ctx context.Context, it Item, now time.Time) (bool, error) 
 	return n == 1, nil
 }
 
-// move moves an item that was taken on to another place.
+// move moves an item that was taken on to another place. There is such a product:
+// reservation_items refers to it.
 func (s *store) move(ctx context.Context, it Item, from, to place, now time.Time) error {
-	n, err := s.db.Exec(ctx, fmt.Sprintf(`
+	err := s.db.Later(ctx, fmt.Sprintf(`
 		UPDATE stock SET %[1]s = %[1]s - $2, %[2]s = %[2]s + $2, version = version + 1, update_time = $3
 		WHERE product_id = $1`, from, to), it.ProductID, it.Quantity, db.Micros(now))
-	if err == nil && n == 0 {
-		err = errors.New("there is no such product")
-	}
 	if err != nil {
 		return fmt.Errorf("move %d of %s from %s to %s: %w", it.Quantity, it.ProductID, from, to, err)
 	}

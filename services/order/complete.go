@@ -19,21 +19,19 @@ func (s *Orders) noteCaptured(ctx context.Context, tx *store, id string) error {
 }
 
 func (s *Orders) note(ctx context.Context, tx *store, id string, news progress) error {
-	o, noted, err := tx.note(ctx, id, news)
+	o, noted, err := tx.note(ctx, id, news, s.now())
 	switch {
 	case err != nil:
 		return err
 	case !noted:
 		return s.unwanted(ctx, tx, id)
-	case !o.committed || !o.captured:
+	case o.State != Completed:
 		return nil
 	}
 	if o, err = tx.withItems(ctx, o); err != nil {
 		return err
 	}
-	o.State = Completed
-	_, err = s.writeIn(ctx, tx, o)
-	return err
+	return s.publish(ctx, tx, o)
 }
 
 // unwanted says what becomes of news about an order that is not CONFIRMED. It

@@ -87,7 +87,7 @@ func changed() events.Tail {
 func (h *hub) wakeOn(_ context.Context, e events.Event) error {
 	m := &orderpb.OrderConfirmed{} // all the messages have the order in the same field
 	if err := e.Unmarshal(m); err == nil {
-		h.wake(m.GetOrder().GetId())
+		h.wake(m.GetOrder().GetId(), Order{})
 	}
 	return nil // one that can't be read must not end the tail
 }

@@ -175,7 +175,7 @@ func (s *Orders) publish(ctx context.Context, tx *store, o Order) error {
 		return err
 	}
 	tx.afterCommit(func() {
-		s.hub.wake(o.ID)
+		s.hub.wake(o.ID, o)
 		s.count(ctx, o)
 	})
 	return nil

@@ -160,13 +160,15 @@ func sum(items []Item) (money.Amount, error) {
 // reports false if the request has made one already.
 func (s *Orders) add(ctx context.Context, o Order, r Request) (added bool, err error) {
 	err = s.store.inTx(ctx, func(tx *store) error {
-		added, err = tx.add(ctx, o, r)
-		if err != nil || !added {
+		if err := tx.add(ctx, o, r); err != nil {
 			return err
 		}
 		return s.publish(ctx, tx, o)
 	})
-	return added, err
+	if isDuplicate(err) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // pollEvery is how often a caller looks for the outcome by itself. It is woken
@@ -176,12 +178,16 @@ const pollEvery = time.Second
 
 // await returns the order as soon as done says so, or as it is when the
 // caller's time is nearly up. The caller has joined the hub before o was read.
-func (s *Orders) await(ctx context.Context, o Order, woken <-chan struct{}, done func(Order) bool) Order {
+func (s *Orders) await(ctx context.Context, o Order, woken <-chan Order, done func(Order) bool) Order {
 	ctx, cancel := nearly(ctx)
 	defer cancel()
 	for !done(o) {
 		select {
-		case <-woken:
+		case told := <-woken:
+			if told.ID != "" {
+				o = told
+				continue
+			}
 		case <-time.After(jitter(pollEvery)):
 		case <-ctx.Done():
 			return o

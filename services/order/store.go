@@ -20,6 +20,9 @@ func (s *store) inTx(ctx context.Context, fn func(tx *store) error) error {
 	return s.db.InTx(ctx, func(tx *db.DB) error { return fn(&store{tx}) })
 }
 
+// isDuplicate reports whether something was there already.
+func isDuplicate(err error) bool { return db.IsDuplicate(err) }
+
 func (s *store) afterCommit(fn func()) { s.db.AfterCommit(fn) }
 
 // orderColumns are what scanOrder reads.
@@ -89,22 +92,18 @@ func (s *store) state(ctx context.Context, id string) (st State, version int64, 
 	return st, version, nil
 }
 
-// add inserts the order with its items, and reports false if the user's request
-// has made one already.
-func (s *store) add(ctx context.Context, o Order, r Request) (bool, error) {
-	n, err := s.db.Exec(ctx, `INSERT INTO orders (`+orderColumns+`, request_id, fingerprint)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
-		ON CONFLICT (user_id, request_id) DO NOTHING`,
+// add inserts the order with its items. If the user's request has made one
+// already, the transaction fails as a duplicate, at the latest when it is committed.
+func (s *store) add(ctx context.Context, o Order, r Request) error {
+	err := s.db.Later(ctx, `INSERT INTO orders (`+orderColumns+`, request_id, fingerprint)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)`,
 		o.ID, o.UserID, o.State, o.Reason, o.Message, o.Total.Currency, o.Total.Micros, o.PaymentID, o.Trace, o.Version,
 		db.Micros(o.CreateTime), db.Micros(o.UpdateTime), o.step, o.attempts, dueTime(o.due), o.token, o.committed, o.captured, o.revision,
 		r.ID, r.Fingerprint)
 	if err != nil {
-		return false, fmt.Errorf("add order %s: %w", o.ID, err)
+		return fmt.Errorf("add order %s: %w", o.ID, err)
 	}
-	if n == 0 {
-		return false, nil
-	}
-	return true, s.addItems(ctx, o)
+	return s.addItems(ctx, o)
 }
 
 // addItems inserts all items at once.
@@ -115,7 +114,7 @@ func (s *store) addItems(ctx context.Context, o Order) error {
 		values = append(values, "("+places(len(args), 7)+")")
 		args = append(args, o.ID, i, item.ProductID, item.SKU, item.Name, item.Quantity, item.UnitPrice.Micros)
 	}
-	_, err := s.db.Exec(ctx, `INSERT INTO order_items (order_id, position, product_id, sku, name, quantity, unit_price)
+	err := s.db.Later(ctx, `INSERT INTO order_items (order_id, position, product_id, sku, name, quantity, unit_price)
 		VALUES `+strings.Join(values, ", "), args...)
 	if err != nil {
 		return fmt.Errorf("add items of order %s: %w", o.ID, err)
@@ -151,12 +150,18 @@ func (s *store) save(ctx context.Context, o Order) (Order, error) {
 }
 
 // note adds the news to a CONFIRMED order and returns it, without items; for one
-// that is not, it reports false. Of two notes at once, the second waits for the
-// transaction of the first and sees both.
-func (s *store) note(ctx context.Context, id string, news progress) (Order, bool, error) {
+// that is not, it reports false. With all the news there are, the order is
+// COMPLETED. Of two notes at once, the second waits for the transaction of the
+// first and sees both.
+func (s *store) note(ctx context.Context, id string, news progress, now time.Time) (Order, bool, error) {
+	const all = `(stock_committed OR $2) AND (payment_captured OR $3)`
 	o, err := scanOrder(s.db.Row(ctx, `UPDATE orders SET stock_committed = stock_committed OR $2,
-			payment_captured = payment_captured OR $3, revision = revision + 1
-		WHERE id = $1 AND state = $4 RETURNING `+orderColumns, id, news.committed, news.captured, Confirmed))
+			payment_captured = payment_captured OR $3, revision = revision + 1,
+			state = CASE WHEN `+all+` THEN $5 ELSE state END,
+			version = CASE WHEN `+all+` THEN version + 1 ELSE version END,
+			update_time = CASE WHEN `+all+` THEN $6 ELSE update_time END
+		WHERE id = $1 AND state = $4 RETURNING `+orderColumns,
+		id, news.committed, news.captured, Confirmed, Completed, db.Micros(now)))
 	if errors.Is(err, errUnknown) {
 		return Order{}, false, nil
 	}
@@ -168,7 +173,7 @@ func (s *store) note(ctx context.Context, id string, news progress) (Order, bool
 
 // addChange adds the order's state to its history.
 func (s *store) addChange(ctx context.Context, o Order) error {
-	_, err := s.db.Exec(ctx, `INSERT INTO order_changes (order_id, version, state, reason, change_time) VALUES ($1, $2, $3, $4, $5)`,
+	err := s.db.Later(ctx, `INSERT INTO order_changes (order_id, version, state, reason, change_time) VALUES ($1, $2, $3, $4, $5)`,
 		o.ID, o.Version, o.State, o.Reason, db.Micros(o.UpdateTime))
 	if err != nil {
 		return fmt.Errorf("add to the history of order %s: %w", o.ID, err)

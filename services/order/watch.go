@@ -74,31 +74,32 @@ const maxWatchers = 50_000
 // hub wakes those who wait for an order to change.
 type hub struct {
 	mu      sync.Mutex
-	waiting map[string]map[chan struct{}]bool // by order; no entry is empty
+	waiting map[string]map[chan Order]bool // by order; no entry is empty
 	n       int
 }
 
-func newHub() *hub { return &hub{waiting: map[string]map[chan struct{}]bool{}} }
+func newHub() *hub { return &hub{waiting: map[string]map[chan Order]bool{}} }
 
 // join returns a channel that gets something when the order has changed, once
-// for any number of changes since it was last read. The caller joins first and
-// looks at the order then, so as to miss nothing, and leaves in the end.
-func (h *hub) join(id string) (woken <-chan struct{}, leave func()) {
+// for any number of changes since it was last read: the order as it is by then,
+// where that is known, or one without an id. The caller joins first and looks at
+// the order then, so as to miss nothing, and leaves in the end.
+func (h *hub) join(id string) (woken <-chan Order, leave func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.n >= maxWatchers {
 		return nil, func() {}
 	}
-	c := make(chan struct{}, 1)
+	c := make(chan Order, 1)
 	if h.waiting[id] == nil {
-		h.waiting[id] = map[chan struct{}]bool{}
+		h.waiting[id] = map[chan Order]bool{}
 	}
 	h.waiting[id][c] = true
 	h.n++
 	return c, func() { h.leave(id, c) }
 }
 
-func (h *hub) leave(id string, c chan struct{}) {
+func (h *hub) leave(id string, c chan Order) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.waiting[id], c)
@@ -108,14 +109,16 @@ func (h *hub) leave(id string, c chan struct{}) {
 	h.n--
 }
 
-// wake wakes those who wait for the order; it never blocks.
-func (h *hub) wake(id string) {
+// wake wakes those who wait for the order, and tells them what it is now, unless
+// that is not known; it never blocks.
+func (h *hub) wake(id string, now Order) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for c := range h.waiting[id] {
 		select {
-		case c <- struct{}{}:
-		default: // it will look anyway
+		case <-c: // what it was told is out of date
+		default:
 		}
+		c <- now // there is room: nobody else sends
 	}
 }

@@ -80,7 +80,7 @@ func TestWatchHearsOfOtherReplicas(t *testing.T) {
 		<-got
 		there.start(t.Context(), o)
 		there.running.Wait()
-		here.hub.wake(o.ID) // as the event does
+		here.hub.wake(o.ID, Order{}) // as the event does
 		if next := <-got; next != Confirmed {
 			t.Errorf("next is %s", next)
 		}

@@ -25,22 +25,21 @@ type AuthorizeRequest struct {
 // lost it is asked again, with the same key. Repetitions at once may all ask:
 // the key makes it one charge, and the first to record the answer wins.
 func (s *Payments) Authorize(ctx context.Context, req AuthorizeRequest) (Payment, error) {
-	p, found, err := s.store.byOrder(ctx, req.OrderID)
+	if out := s.processor.ready(ctx); out != nil {
+		p, found, err := s.store.byOrder(ctx, req.OrderID)
+		if err != nil {
+			return Payment{}, err
+		}
+		if found && p.State != pending {
+			return s.decided(ctx, p, req)
+		}
+		return Payment{}, out
+	}
+	p, err := s.open(ctx, req)
 	if err != nil {
 		return Payment{}, err
 	}
-	if found && p.State != pending {
-		return s.decided(ctx, p, req)
-	}
-	if err := s.processor.ready(ctx); err != nil {
-		return Payment{}, err
-	}
-	if !found {
-		if p, err = s.open(ctx, req); err != nil {
-			return Payment{}, err
-		}
-	}
-	if p.State != pending { // somebody else was faster
+	if p.State != pending { // it came before, or somebody else was faster
 		return s.decided(ctx, p, req)
 	}
 	if err := suits(p, req); err != nil {
@@ -62,7 +61,7 @@ func (s *Payments) decided(ctx context.Context, p Payment, req AuthorizeRequest)
 }
 
 // open records that the processor is going to be asked, or returns the payment
-// that somebody else has recorded.
+// that the order has already.
 func (s *Payments) open(ctx context.Context, req AuthorizeRequest) (Payment, error) {
 	id, err := uuid.NewV7()
 	if err != nil {

@@ -60,23 +60,24 @@ func (l *listener) handle(ctx context.Context, d *db.DB, e events.Event) error {
 // confirmed records that the payment is to be captured. The worker does it:
 // the processor is never called inside a transaction.
 func (l *listener) confirmed(ctx context.Context, tx *store, orderID string) error {
-	p, found, err := tx.byOrder(ctx, orderID)
+	due, begun := l.payments.hand()
+	p, found, err := tx.beginCapture(ctx, orderID, wish{to: capturing, due: due, trace: traceparent.Save(ctx)})
 	if err != nil {
+		return err
+	}
+	if found {
+		tx.db.AfterCommit(func() { begun(p) })
+		return nil
+	}
+	if p, found, err = tx.byOrder(ctx, orderID); err != nil {
 		return err
 	}
 	if !found {
 		l.log.WarnContext(ctx, "confirmed order has no payment", "order", orderID)
 		return nil
 	}
-	if p.State == authorized {
-		wish := wish{to: capturing, due: l.payments.clock(), trace: traceparent.Save(ctx)}
-		if p, err = tx.begin(ctx, p, wish); err != nil {
-			return err
-		}
-		tx.db.AfterCommit(l.payments.wake)
-	}
 	switch p.State {
-	case pending: // the order was told AUTHORIZED, so this can't last
+	case pending, authorized: // the order was told AUTHORIZED, so this can't last
 		return fmt.Errorf("payment of confirmed order %s is still %s", orderID, p.State)
 	case capturing, captured:
 	default: // it was cancelled meanwhile

@@ -78,7 +78,10 @@ type Payments struct {
 	clock     func() time.Time
 	lease     time.Duration // how long a change under way is left to who does it
 	wake      func()        // tells the worker that there may be work
-	moved     metric.Float64Counter
+	// hand returns when a change that is going to begin is due, and what hands it
+	// to the worker once it has begun.
+	hand  func() (due time.Time, begun func(Payment))
+	moved metric.Float64Counter
 }
 
 // settleTimeout bounds the record of a result. It is made though the caller

@@ -127,6 +127,7 @@ func newBench(t *testing.T, d *db.DB) *bench {
 		}),
 		lease: 4 * time.Second,
 		wake:  b.worker.wake,
+		hand:  b.worker.hand,
 	}
 	b.worker.payments = b.Payments
 	b.metrics = sdkmetric.NewManualReader()

@@ -93,6 +93,7 @@ func start(env *app.Env, database *db.DB, cfg *config, processor Processor) erro
 		clock: env.Clock,
 		lease: cfg.Timeout + time.Second, // a call, and the record of its result
 		wake:  w.wake,
+		hand:  w.hand,
 	}
 	w.payments = p
 	if err := p.measure(env.Meters); err != nil {

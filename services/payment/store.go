@@ -56,19 +56,19 @@ func (s *store) byID(ctx context.Context, id string) (Payment, bool, error) {
 
 // add stores a payment, or returns the one that the order has, and false.
 func (s *store) add(ctx context.Context, p Payment) (kept Payment, added bool, err error) {
-	err = s.inTx(ctx, func(tx *store) error {
-		n, err := tx.db.Exec(ctx, `INSERT INTO payments (`+paymentColumns+`)
-			VALUES ($1, $2, $3, $4, $5, $6, '', '', '', $7, $8, $9, 0, '') ON CONFLICT (order_id) DO NOTHING`,
-			p.ID, p.OrderID, p.UserID, p.State, p.Amount.Currency, p.Amount.Micros,
-			p.Version, db.Micros(p.Created), db.Micros(p.Updated))
-		if err != nil {
-			return fmt.Errorf("add payment of order %s: %w", p.OrderID, err)
-		}
-		added = n == 1
-		kept, _, err = tx.byOrder(ctx, p.OrderID)
-		return err
-	})
-	return kept, added, err
+	n, err := s.db.Exec(ctx, `INSERT INTO payments (`+paymentColumns+`)
+		VALUES ($1, $2, $3, $4, $5, $6, '', '', '', $7, $8, $9, 0, '') ON CONFLICT (order_id) DO NOTHING`,
+		p.ID, p.OrderID, p.UserID, p.State, p.Amount.Currency, p.Amount.Micros,
+		p.Version, db.Micros(p.Created), db.Micros(p.Updated))
+	if err != nil {
+		return Payment{}, false, fmt.Errorf("add payment of order %s: %w", p.OrderID, err)
+	}
+	if n == 1 {
+		p.Created, p.Updated = db.Time(db.Micros(p.Created)), db.Time(db.Micros(p.Updated))
+		return p, true, nil
+	}
+	kept, _, err = s.byOrder(ctx, p.OrderID) // payments are never deleted
+	return kept, false, err
 }
 
 // begin moves the payment from the state in which it was read into that of a
@@ -82,6 +82,14 @@ func (s *store) begin(ctx context.Context, p Payment, w wish) (Payment, error) {
 		now, _, err = s.byID(ctx, p.ID)
 	}
 	return now, err
+}
+
+// beginCapture is begin for the capture of an order's payment, if that is
+// AUTHORIZED; it reports false if it is not.
+func (s *store) beginCapture(ctx context.Context, orderID string, w wish) (Payment, bool, error) {
+	return s.one(ctx, "begin capture of order "+orderID, `
+		UPDATE payments SET state = $3, due_time = $4, attempts = 0, trace = $5 WHERE order_id = $1 AND state = $2
+		RETURNING `+paymentColumns, orderID, authorized, w.to, db.Micros(w.due), w.trace)
 }
 
 // settle moves the payment on from the state in which it was read. If somebody
@@ -148,7 +156,7 @@ func (s *store) nextDue(ctx context.Context) (time.Time, bool, error) {
 
 // enter adds a movement of the payment's whole amount to the ledger.
 func (s *store) enter(ctx context.Context, id string, p Payment, kind string) error {
-	_, err := s.db.Exec(ctx, `INSERT INTO ledger (id, payment_id, kind, currency, amount, create_time)
+	err := s.db.Later(ctx, `INSERT INTO ledger (id, payment_id, kind, currency, amount, create_time)
 		VALUES ($1, $2, $3, $4, $5, $6)`, id, p.ID, kind, p.Amount.Currency, p.Amount.Micros, db.Micros(p.Updated))
 	if err != nil {
 		return fmt.Errorf("enter %s of payment %s: %w", kind, p.ID, err)

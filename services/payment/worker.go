@@ -23,9 +23,28 @@ const (
 type worker struct {
 	payments *Payments
 	bell     chan struct{} // holds one ring
+	handed   chan Payment  // changes that this replica has begun, and claimed with that
 }
 
-func newWorker() *worker { return &worker{bell: make(chan struct{}, 1)} }
+func newWorker() *worker {
+	return &worker{bell: make(chan struct{}, 1), handed: make(chan Payment, 8*workers)}
+}
+
+// hand is how a change comes to this worker without a look at the database. It is
+// due when its lease ends: if this replica dies, another finds it then. While
+// there is no room it is due at once, for whoever looks first.
+func (w *worker) hand() (due time.Time, begun func(Payment)) {
+	now := w.payments.clock()
+	if len(w.handed) == cap(w.handed) {
+		return now, func(Payment) { w.wake() }
+	}
+	return now.Add(w.payments.lease), func(p Payment) {
+		select {
+		case w.handed <- p:
+		default: // others were faster; it waits for its lease to end
+		}
+	}
+}
 
 // wake has the worker look for work; it never blocks.
 func (w *worker) wake() {
@@ -40,6 +59,7 @@ func (w *worker) run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	busy := make(chan struct{}, workers)
+	wg.Go(func() { w.serve(ctx, &wg) })
 	for ctx.Err() == nil {
 		claimed, err := w.claim(ctx, cap(busy)-len(busy))
 		if err != nil && ctx.Err() == nil {
@@ -58,6 +78,24 @@ func (w *worker) run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// serve finishes what it is handed, as many at once as it may. What it has not
+// begun when ctx is done, it leaves to another replica.
+func (w *worker) serve(ctx context.Context, wg *sync.WaitGroup) {
+	busy := make(chan struct{}, workers)
+	for {
+		select {
+		case p := <-w.handed:
+			busy <- struct{}{}
+			wg.Go(func() {
+				w.finish(ctx, p)
+				<-busy
+			})
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // claim takes at most n changes that are due.

@@ -79,8 +79,8 @@ func TestCaptureBelongsToTheTraceOfTheOrder(t *testing.T) {
 		if err := b.confirm(traceparent.Restore(t.Context(), trace), "o1"); err != nil {
 			t.Fatal(err)
 		}
-		if len(b.worker.bell) != 1 {
-			t.Error("the worker is not woken")
+		if len(b.worker.handed) != 1 {
+			t.Error("the worker has not got it")
 		}
 		b.work(t, b.worker)
 		eventually(t, "captured", func() bool { return b.get(t, "o1").State == captured })

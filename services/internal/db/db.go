@@ -4,11 +4,16 @@
 // placeholders, upsert, RETURNING, the condition in the UPDATE instead of a
 // lock held by FOR UPDATE, BIGINT for instants (see Micros) and for money,
 // TEXT for ids, BYTEA for bytes. All that differs between the engines is in
-// dialect.go.
+// dialect.go and sqlite.go; -tags nosqlite leaves SQLite out.
 //
 // SQLite is served in the process and is there or not there. PostgreSQL can be
 // away, at the start as at any other time: operations then fail with an error
 // that IsUnavailable recognizes, and Ready says why.
+//
+// What costs there is not the statements: on PostgreSQL it is the ways to the
+// server and back, so a transaction sends at once what it need not wait for (see
+// Later); on SQLite it is the way to the disk, so transactions that come at the same
+// time are committed together.
 package db
 
 import (
@@ -126,7 +131,11 @@ func (d *DB) Close() error {
 
 // shut closes the connections.
 func (e *engine) shut() error {
-	err := e.reads.Close()
+	var err error
+	if e.writer != nil {
+		err = e.writer.close()
+	}
+	err = errors.Join(err, e.reads.Close())
 	if e.writes != e.reads {
 		err = errors.Join(err, e.writes.Close())
 	}
@@ -162,54 +171,86 @@ func (d *DB) exec(ctx context.Context, query string, args ...any) (n int64, err 
 	if span := d.span(ctx, query); span != nil {
 		defer func() { endSpan(span, err) }()
 	}
-	var run runner
 	if d.tx != nil {
-		run = d.tx.sql
-	} else {
-		conn, err := d.writer(ctx)
-		if err != nil {
-			return 0, err
-		}
-		defer conn.Close()
-		run = conn
+		n, err = d.tx.Exec(ctx, query, args...)
+		return n, d.wrote(ctx, err)
 	}
-	res, err := run.ExecContext(ctx, query, args...)
+	if d.writer != nil {
+		n, err = d.writeOne(ctx, query, args)
+		return n, d.wrote(ctx, err)
+	}
+	conn, err := d.conn(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	n, err = changes(conn.ExecContext(ctx, query, args...))
+	return n, d.wrote(ctx, err)
+}
+
+// writeOne is exec on SQLite, outside a transaction.
+func (d *DB) writeOne(ctx context.Context, query string, args []any) (n int64, err error) {
+	if out := d.down.Load(); out != nil {
+		return 0, out
+	}
+	err = d.writer.once(ctx, func(s session) (err error) {
+		n, err = s.Exec(ctx, query, args...)
+		return err
+	})
+	return n, err
+}
+
+// wrote returns what the error of a change means, and notes a change that may
+// have been made.
+func (d *DB) wrote(ctx context.Context, err error) error {
 	if err != nil {
 		err = d.explain(ctx, err, false)
 		d.failed(ctx, err)
-		return 0, err
 	}
-	return res.RowsAffected()
+	return err
 }
 
 // Query runs a statement that returns rows. The caller closes them; inside a
 // transaction, before the next statement.
 func (d *DB) Query(ctx context.Context, query string, args ...any) (*Rows, error) {
 	reads, span := onlyReads(query), d.span(ctx, query)
-	run, release, err := d.runner(ctx, reads)
+	rows, err := d.query(ctx, reads, query, args)
 	if err != nil {
 		endSpan(span, err)
-		return nil, err
-	}
-	defer release()
-	rows, err := run.QueryContext(ctx, query, args...)
-	if err != nil {
-		err = d.explain(ctx, err, reads)
-		endSpan(span, err)
-		if !reads {
-			d.failed(ctx, err)
-		}
 		return nil, err
 	}
 	if reads {
-		return &Rows{Rows: rows, span: span}, nil
+		return &Rows{cursor: rows, span: span}, nil
 	}
-	return &Rows{Rows: rows, span: span, change: d.changing(ctx)}, nil
+	return &Rows{cursor: rows, span: span, change: d.changing(ctx)}, nil
+}
+
+func (d *DB) query(ctx context.Context, reads bool, query string, args []any) (rows cursor, err error) {
+	out := d.down.Load()
+	switch {
+	case d.tx != nil:
+		rows, err = d.tx.Query(ctx, query, args...)
+	case out != nil:
+		return nil, out
+	case d.remote:
+		rows, err = d.reads.QueryContext(ctx, query, args...)
+	case reads:
+		rows, err = d.reader.query(ctx, query, args)
+	default:
+		rows, err = d.writer.rows(ctx, query, args)
+	}
+	switch {
+	case err == nil:
+		return rows, nil
+	case reads:
+		return nil, d.explain(ctx, err, true)
+	}
+	return nil, d.wrote(ctx, err)
 }
 
 // Row is the answer to a query for one row.
 type Row struct {
-	row    *sql.Row
+	read   func(dest []any) error
 	db     *DB
 	ctx    context.Context
 	span   trace.Span // nil if it has none
@@ -221,18 +262,38 @@ type Row struct {
 // called: it also gives the connection back.
 func (d *DB) Row(ctx context.Context, query string, args ...any) *Row {
 	reads, span := onlyReads(query), d.span(ctx, query)
-	run, release, err := d.runner(ctx, reads)
-	if err != nil {
-		endSpan(span, err)
-		return &Row{err: err}
-	}
-	defer release()
 	r := &Row{db: d, ctx: ctx, span: span}
 	if !reads {
 		r.change = d.changing(ctx)
 	}
-	r.row = run.QueryRowContext(ctx, query, args...)
+	if !reads && d.tx == nil && d.writer != nil {
+		r.read = d.rowLater(ctx, query, args)
+		return r
+	}
+	rows, err := d.query(ctx, reads, query, args)
+	if err != nil {
+		endSpan(span, err)
+		return &Row{err: err}
+	}
+	r.read = func(dest []any) error { return first(rows, dest) }
 	return r
+}
+
+// rowLater has a change on SQLite, outside a transaction, made when its row is
+// read: others may be committed with it.
+func (d *DB) rowLater(ctx context.Context, query string, args []any) func(dest []any) error {
+	return func(dest []any) error {
+		if out := d.down.Load(); out != nil {
+			return out
+		}
+		return d.writer.once(ctx, func(s session) error {
+			rows, err := s.Query(ctx, query, args...)
+			if err != nil {
+				return err
+			}
+			return first(rows, dest)
+		})
+	}
 }
 
 // Scan copies the columns of the row into dest; sql.ErrNoRows if there is none.
@@ -240,7 +301,7 @@ func (r *Row) Scan(dest ...any) error {
 	if r.err != nil {
 		return r.err
 	}
-	err := r.row.Scan(dest...)
+	err := r.read(dest)
 	if err != nil {
 		err = r.db.explain(r.ctx, err, r.change == nil)
 	}
@@ -255,41 +316,13 @@ func (r *Row) Scan(dest ...any) error {
 	return err
 }
 
-// runner is a pool, a connection or a transaction.
-type runner interface {
-	ExecContext(context.Context, string, ...any) (sql.Result, error)
-	QueryContext(context.Context, string, ...any) (*sql.Rows, error)
-	QueryRowContext(context.Context, string, ...any) *sql.Row
-}
-
-// runner returns what a query runs on. The caller calls release as soon as the
-// query has got its connection.
-func (d *DB) runner(ctx context.Context, reads bool) (run runner, release func(), err error) {
-	if d.tx != nil {
-		return d.tx.sql, func() {}, nil
-	}
-	if out := d.down.Load(); out != nil {
-		return nil, nil, out
-	}
-	if reads {
-		return d.reads, func() {}, nil
-	}
-	release, err = d.line.enter(ctx)
-	return d.writes, release, err
-}
-
-// writer returns a connection for one statement. A pool would repeat the
+// conn returns a connection for one statement. A pool would repeat the
 // statement if pgx says that it was not sent, and pgx 5.12 says so of any
 // without arguments whose answer was lost.
-func (d *DB) writer(ctx context.Context) (*sql.Conn, error) {
+func (d *DB) conn(ctx context.Context) (*sql.Conn, error) {
 	if out := d.down.Load(); out != nil {
 		return nil, out
 	}
-	leave, err := d.line.enter(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer leave()
 	conn, err := d.writes.Conn(ctx)
 	return conn, lost(err)
 }

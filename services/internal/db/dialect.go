@@ -8,9 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -20,19 +17,27 @@ import (
 	"github.com/pressly/goose/v3"
 	"go.opentelemetry.io/otel/attribute"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
-	"modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // engine is SQLite or PostgreSQL, as far as the rest of the package must know.
 type engine struct {
 	reads, writes *sql.DB // the same pool on PostgreSQL
-	line          line    // of those who wait for writes; nil on PostgreSQL
+	reader        *reader // of reads, and
+	writer        *writer // of writes; both nil on PostgreSQL
 	remote        bool    // can be away while this process runs
 	goose         goose.Dialect
 	place         []attribute.KeyValue // of its statements, in spans
 	// lock keeps other processes from migrating until unlock is called.
 	lock func(ctx context.Context) (unlock func(), err error)
+}
+
+// Supported returns why this binary can open no database at a URL (see Config), or
+// nil: one that was built with -tags nosqlite has no SQLite.
+func Supported(url string) error {
+	if strings.Contains(url, "://") {
+		return nil
+	}
+	return errNoSQLite
 }
 
 func openEngine(cfg Config) (*engine, error) {
@@ -54,79 +59,18 @@ func openEngine(cfg Config) (*engine, error) {
 	return nil, fmt.Errorf("%s:// is no PostgreSQL URL", scheme)
 }
 
-// openSQLite returns one pool that reads in parallel and one with the single
-// connection that writes, as SQLite has one writer at a time: who waits for
-// the connection does not poll a locked file. A transaction takes the lock of
-// other processes as it begins, for it could not get it later without a
-// conflict. Commits reach the disk (synchronous=FULL): an order that was
-// confirmed outlives a power cut.
-func openSQLite(path string, conns int) (*engine, error) {
-	path, err := filepath.Abs(path)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, err
-	}
-	// The file is nobody else's to read, whatever folder it is in; SQLite gives
-	// those that it puts beside it the same mode.
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := f.Close(); err != nil {
-		return nil, err
-	}
-	const both = "_busy_timeout=5000&_journal_mode=WAL&_synchronous=FULL&_foreign_keys=1&_dqs=0&_error_rc=1"
-	reads, err := sqlitePool(path, both+"&_query_only=1", conns)
-	if err != nil {
-		return nil, err
-	}
-	writes, err := sqlitePool(path, both+"&_txlock=immediate", 1)
-	if err != nil {
-		return nil, err
-	}
-	return &engine{
-		reads:  reads,
-		writes: writes,
-		line:   make(line, 1),
-		goose:  goose.DialectSQLite3,
-		place:  []attribute.KeyValue{semconv.DBSystemNameSQLite, semconv.DBNamespace(filepath.Base(path))},
-		lock:   func(ctx context.Context) (func(), error) { return lockSQLite(ctx, path+"-migrate") },
-	}, nil
-}
-
-func sqlitePool(path, params string, conns int) (*sql.DB, error) {
-	file := url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: params}
-	pool, err := sql.Open("sqlite", file.String())
-	if err != nil {
-		return nil, err
-	}
-	pool.SetMaxOpenConns(conns)
-	pool.SetMaxIdleConns(conns)
-	return pool, nil
-}
-
-// lockSQLite takes the lock of an empty SQLite file beside the database, as
-// that of the database itself is what the migrations need. The file stays: to
-// remove it would part those who wait for it from those who come later.
-func lockSQLite(ctx context.Context, path string) (unlock func(), err error) {
-	pool, err := sqlitePool(path, "_busy_timeout=60000&_txlock=exclusive", 1)
-	if err != nil {
-		return nil, err
-	}
-	tx, err := pool.BeginTx(ctx, nil)
-	if err != nil {
-		return nil, errors.Join(err, pool.Close())
-	}
-	return func() { _, _ = tx.Rollback(), pool.Close() }, nil
-}
+// errUntyped: what type a Go value has in PostgreSQL, binaries built with -tags
+// nopgxregisterdefaulttypes know from the statement's parameters alone.
+var errUntyped = errors.New("default_query_exec_mode: with exec and simple_protocol the server does not tell the types of parameters; leave it out, or set cache_describe")
 
 // openPostgres connects when the first connection is needed.
 func openPostgres(address string, conns int) (*engine, error) {
 	cfg, err := pgx.ParseConfig(address)
 	if err != nil {
 		return nil, err
+	}
+	if m := cfg.DefaultQueryExecMode; m == pgx.QueryExecModeExec || m == pgx.QueryExecModeSimpleProtocol {
+		return nil, errUntyped
 	}
 	if cfg.ConnectTimeout == 0 {
 		cfg.ConnectTimeout = 5 * time.Second
@@ -219,11 +163,7 @@ func lost(err error) error {
 
 // IsDuplicate reports whether err is the violation of a unique key.
 func IsDuplicate(err error) bool {
-	switch sqliteCode(err) {
-	case sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE:
-		return true
-	}
-	return postgresCode(err) == "23505" // unique_violation
+	return sqliteDuplicate(err) || postgresCode(err) == "23505" // unique_violation
 }
 
 // IsUnavailable reports whether the engine could not be reached, is shutting
@@ -248,15 +188,11 @@ func IsUnavailable(err error) bool {
 // isConflict reports whether a transaction lost against another one and was
 // undone for that reason alone.
 func isConflict(err error) bool {
-	switch sqliteCode(err) & 0xff { // the primary code
-	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
-		return true
-	}
 	switch postgresCode(err) {
 	case "40001", "40P01": // serialization_failure, deadlock_detected
 		return true
 	}
-	return false
+	return sqliteBusy(err)
 }
 
 // isRefused reports whether the server does not accept the user or password.
@@ -266,15 +202,6 @@ func isRefused(err error) bool {
 		return true
 	}
 	return false
-}
-
-// sqliteCode returns the extended result code in err, or 0.
-func sqliteCode(err error) int {
-	var e *sqlite.Error
-	if errors.As(err, &e) {
-		return e.Code()
-	}
-	return 0
 }
 
 // postgresCode returns the SQLSTATE in err, or "".

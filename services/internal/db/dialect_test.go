@@ -1,6 +1,7 @@
 package db
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,6 +35,19 @@ func TestFilesAreTheirOwnersAlone(t *testing.T) {
 		}
 		if mode := info.Mode().Perm(); mode&0o077 != 0 {
 			t.Errorf("%s has mode %o", filepath.Base(f), mode)
+		}
+	}
+}
+
+// The modes are looked at when the URL is read: there is no server.
+func TestModesThatTellNoTypesAreRefused(t *testing.T) {
+	for mode, refused := range map[string]bool{"exec": true, "simple_protocol": true, "cache_describe": false, "cache_statement": false} {
+		d, err := Open(t.Context(), Config{URL: "postgres://localhost:1/x?default_query_exec_mode=" + mode})
+		if err == nil {
+			defer d.Close()
+		}
+		if errors.Is(err, errUntyped) != refused {
+			t.Errorf("%s: %v", mode, err)
 		}
 	}
 }

@@ -28,6 +28,9 @@ func (c *core) measure(meters metric.MeterProvider) (unmeasure func() error, err
 	reg, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		for name, pool := range c.pools() {
 			use := pool.Stats()
+			if c.writer != nil && pool == c.writes {
+				use.InUse, use.Idle = c.writer.use()
+			}
 			in := semconv.DBClientConnectionPoolName(name)
 			o.ObserveInt64(count, int64(use.Idle), metric.WithAttributes(in, semconv.DBClientConnectionStateIdle))
 			o.ObserveInt64(count, int64(use.InUse), metric.WithAttributes(in, semconv.DBClientConnectionStateUsed))

@@ -140,11 +140,20 @@ func TestLostAnswerLeavesTheOutcomeOpen(t *testing.T) {
 			return d.Row(ctx, again, 0).Scan(new(int))
 		},
 		"commit": func(ctx context.Context, way *door, d *db.DB) error {
-			return d.InTx(ctx, func(tx *db.DB) error {
-				_, err := tx.Exec(ctx, change)
-				way.swallow.Store(true)
-				return err
-			})
+			again := func(then func()) error {
+				return d.InTx(ctx, func(tx *db.DB) error {
+					_, err := tx.Exec(ctx, change+` WHERE available >= $1`, 50)
+					then()
+					return err
+				})
+			}
+			if err := again(func() {}); err != nil { // prepared
+				t.Error(err)
+			}
+			if _, err := d.Exec(ctx, `UPDATE stock SET available = 50`); err != nil {
+				t.Error(err)
+			}
+			return again(func() { way.swallow.Store(true) })
 		},
 	}
 	for name, test := range tests {

@@ -2,7 +2,6 @@ package db
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"regexp"
 	"runtime"
@@ -58,7 +57,7 @@ func open(err error) bool {
 
 // Rows are the answer to a query, as those of database/sql.
 type Rows struct {
-	*sql.Rows
+	cursor
 	span   trace.Span // until it is ended, or nil
 	change *change    // nil for a query that only reads
 	any    bool       // there was a row, so something was changed
@@ -66,7 +65,7 @@ type Rows struct {
 
 // Next is that of sql.Rows.
 func (r *Rows) Next() bool {
-	if r.Rows.Next() {
+	if r.cursor.Next() {
 		r.any = true
 		return true
 	}
@@ -76,7 +75,7 @@ func (r *Rows) Next() bool {
 
 // Close is that of sql.Rows.
 func (r *Rows) Close() error {
-	err := r.Rows.Close()
+	err := r.cursor.Close()
 	r.ended()
 	return err
 }

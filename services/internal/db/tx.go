@@ -2,7 +2,6 @@ package db
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -20,10 +19,10 @@ const (
 
 // txn is a transaction; only the goroutine that runs it touches it.
 type txn struct {
-	sql     *sql.Tx
+	session
 	depth   int // of savepoints
 	after   []func()
-	changed bool // it has changed a row, and was not undone since
+	changed bool // it has changed a row, or may have, and was not undone since
 }
 
 // InTx calls fn with a DB bound to one transaction, which is committed if fn
@@ -62,21 +61,41 @@ func (d *DB) AfterCommit(fn func()) {
 	d.tx.after = append(d.tx.after, fn)
 }
 
+// Later is Exec for a statement whose answer is of no interest now: on PostgreSQL
+// it waits for the next one that is, or for the commit, and saves a way to the
+// server. If it fails, whichever statement it went with does, or the commit; if
+// it finds no row, nobody is told.
+func (d *DB) Later(ctx context.Context, query string, args ...any) error {
+	if d.tx == nil {
+		_, err := d.Exec(ctx, query, args...)
+		return err
+	}
+	d.tx.changed = true
+	span := d.span(ctx, query)
+	var failed error
+	d.tx.Later(ctx, query, args, func(_ int64, err error) {
+		endSpan(span, err)
+		failed = err
+	})
+	return d.explain(ctx, failed, false)
+}
+
 // attempt runs fn in a new transaction, once.
 func (d *DB) attempt(ctx context.Context, fn func(tx *DB) error) error {
-	tx, err := d.begin(ctx)
+	session, err := d.begin(ctx)
 	if err != nil {
 		return err
 	}
-	t := &txn{sql: tx}
+	t := &txn{session: session}
 	decided := false
 	defer func() {
-		if !decided {
-			d.undo(ctx, t)
+		if !decided { // a panic
+			_ = d.undo(ctx, t)
 		}
 	}()
 	if err := fn(&DB{core: d.core, tx: t}); err != nil {
-		return err
+		decided = true
+		return cause(err, d.undo(ctx, t))
 	}
 	err = d.commit(ctx, t)
 	decided = true
@@ -89,20 +108,22 @@ func (d *DB) attempt(ctx context.Context, fn func(tx *DB) error) error {
 	return nil
 }
 
-func (d *DB) begin(ctx context.Context) (*sql.Tx, error) {
+func (d *DB) begin(ctx context.Context) (session, error) {
 	if out := d.down.Load(); out != nil {
 		return nil, out
 	}
-	leave, err := d.line.enter(ctx)
-	if err != nil {
-		return nil, err
+	if d.remote {
+		p, err := newPipeline(ctx, d.writes)
+		if err != nil {
+			return nil, fmt.Errorf("begin: %w", lost(err))
+		}
+		return p, nil
 	}
-	defer leave()
-	tx, err := d.writes.BeginTx(ctx, nil)
-	if err != nil {
-		return nil, fmt.Errorf("begin: %w", lost(err))
+	s, err := d.writer.begin(ctx)
+	if err != nil && ctx.Err() == nil {
+		err = fmt.Errorf("begin: %w", err)
 	}
-	return tx, nil
+	return s, err
 }
 
 // commit ends the transaction, and notes it if that may have had an effect.
@@ -123,37 +144,30 @@ func (d *DB) commit(ctx context.Context, t *txn) error {
 }
 
 // undo ends a transaction that was not to be committed. What the engine says to
-// it is for the span alone: a transaction that it loses is undone as well.
-func (d *DB) undo(ctx context.Context, t *txn) {
+// it is for the span, and for cause: a transaction that it loses is undone as well.
+func (d *DB) undo(ctx context.Context, t *txn) error {
 	span := d.span(ctx, "ROLLBACK")
-	err := t.sql.Rollback()
-	if ctx.Err() != nil { // database/sql has rolled back, or dropped the connection
-		err = nil
+	err := t.Rollback(ctx)
+	failed := err
+	if ctx.Err() != nil { // the connection may have been dropped with it
+		failed = nil
 	}
-	endSpan(span, err)
+	endSpan(span, failed)
+	return err
 }
 
 // end is commit with its span.
 func (d *DB) end(ctx context.Context, t *txn) error {
 	span := d.span(ctx, "COMMIT")
-	err := commit(ctx, t.sql)
+	open, err := t.Commit(ctx)
+	switch {
+	case open:
+		err = fmt.Errorf("commit: %w", &uncertain{err})
+	case err != nil && ctx.Err() == nil:
+		err = fmt.Errorf("commit: %w", err)
+	}
 	endSpan(span, err)
 	return err
-}
-
-// commit ends the transaction. A conflict has undone it; any other failure
-// leaves open whether the engine had committed before.
-func commit(ctx context.Context, tx *sql.Tx) error {
-	err := tx.Commit()
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, sql.ErrTxDone) && ctx.Err() != nil:
-		return ctx.Err()
-	case isConflict(err):
-		return fmt.Errorf("commit: %w", err)
-	}
-	return fmt.Errorf("commit: %w", &uncertain{err})
 }
 
 // join runs fn between savepoints. PostgreSQL refuses all that follows a

@@ -56,7 +56,8 @@ type Consumer struct {
 	// it changes there happens once. What it does elsewhere must bear repetition,
 	// and what it waits for keeps the transaction open. An error, or a panic,
 	// undoes tx and has e delivered again, later each time and without end; e may
-	// then come after its successors. ErrMalformed drops e instead.
+	// then come after its successors. ErrMalformed drops e instead. It may be called
+	// with an event that was handled before: then tx fails with its first answer.
 	Handle func(ctx context.Context, tx *db.DB, e Event) error
 }
 
@@ -212,17 +213,19 @@ func (w *worker) handle(ctx context.Context, e Event, h nats.Header, delivery ui
 	ctx = w.bus.cfg.Point.In(ctx, w.consumer.Name, " of ", e.Subject)
 	ctx, cancel := context.WithTimeout(ctx, handleTime)
 	defer cancel()
-	fresh := false
-	err := w.consumer.DB.InTx(ctx, func(tx *db.DB) (err error) {
-		fresh, err = w.record(ctx, tx, e.ID)
-		if err != nil || !fresh {
+	err := w.consumer.DB.InTx(ctx, func(tx *db.DB) error {
+		if err := w.record(ctx, tx, e.ID); err != nil {
 			return err
 		}
 		return w.call(ctx, tx, e)
 	})
-	if err == nil && !fresh {
-		w.bus.duplicates.Add(ctx, 1, byConsumer(w.consumer))
-		span.SetAttributes(attribute.Bool("inbox.duplicate", true))
+	if db.IsDuplicate(err) { // of the event, or of something that the handler adds
+		known, look := w.recorded(ctx, e.ID)
+		if look == nil && known {
+			w.bus.duplicates.Add(ctx, 1, byConsumer(w.consumer))
+			span.SetAttributes(attribute.Bool("inbox.duplicate", true))
+			err = nil
+		}
 	}
 	return span, err
 }

@@ -17,16 +17,27 @@ const (
 	pruneBatch = 2000
 )
 
-// record notes in tx that the consumer has handled the event, and reports false
-// if it had before. Of two replicas that record the same event at once, the
-// second waits for the transaction of the first.
-func (w *worker) record(ctx context.Context, tx *db.DB, id string) (bool, error) {
-	n, err := tx.Exec(ctx, `INSERT INTO inbox (consumer, id, create_time) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
+// record notes in tx that the consumer has handled the event. If it had before,
+// the transaction fails as a duplicate, at the latest when it is committed. Of two
+// replicas that record the same event at once, the second waits for the
+// transaction of the first.
+func (w *worker) record(ctx context.Context, tx *db.DB, id string) error {
+	err := tx.Later(ctx, `INSERT INTO inbox (consumer, id, create_time) VALUES ($1, $2, $3)`,
 		w.consumer.Name, id, db.Micros(w.bus.cfg.Clock()))
 	if err != nil {
-		return false, fmt.Errorf("record %s in the inbox: %w", id, err)
+		return fmt.Errorf("record %s in the inbox: %w", id, err)
 	}
-	return n == 1, nil
+	return nil
+}
+
+// recorded reports whether the consumer has handled the event.
+func (w *worker) recorded(ctx context.Context, id string) (bool, error) {
+	var n int
+	err := w.consumer.DB.Row(ctx, `SELECT COUNT(*) FROM inbox WHERE consumer = $1 AND id = $2`, w.consumer.Name, id).Scan(&n)
+	if err != nil {
+		return false, fmt.Errorf("look for %s in the inbox: %w", id, err)
+	}
+	return n > 0, nil
 }
 
 // pruneInbox forgets, a minute after the start and then hourly, the events that

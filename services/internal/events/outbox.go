@@ -66,7 +66,7 @@ func (o *Outbox) Add(ctx context.Context, tx *db.DB, subject string, m proto.Mes
 	if err != nil {
 		return fmt.Errorf("announce %s: %w", subject, err)
 	}
-	_, err = tx.Exec(ctx, `INSERT INTO outbox (id, subject, payload, headers, create_time) VALUES ($1, $2, $3, $4, $5)`,
+	err = tx.Later(ctx, `INSERT INTO outbox (id, subject, payload, headers, create_time) VALUES ($1, $2, $3, $4, $5)`,
 		id.String(), subject, payload, saveTrace(ctx), db.Micros(o.bus.cfg.Clock()))
 	if err != nil {
 		return fmt.Errorf("announce %s: %w", subject, err)

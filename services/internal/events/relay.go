@@ -32,6 +32,9 @@ const (
 	// pollEvery is how often the relay looks for rows that it was not woken for:
 	// those of a replica that crashed, and of the last run of this one.
 	pollEvery = time.Second
+	// breath is the least time between two looks, so that where much is committed
+	// a window holds more than the first of it.
+	breath = 5 * time.Millisecond
 )
 
 // errBusy says that another replica has the lease. It publishes our rows too, or
@@ -57,6 +60,7 @@ func (o *Outbox) Run(ctx context.Context) error {
 		case err == nil:
 			busy = 0
 			trouble.over(ctx)
+			pause(ctx, breath)
 			pause(ctx, backoff(1, pollEvery, pollEvery), o.wake)
 		case errors.Is(err, errBusy):
 			busy++
@@ -90,7 +94,9 @@ func (o *Outbox) drain(ctx context.Context) error {
 	defer o.turn.Unlock()
 	// Looking costs less than taking the lease, and most of the time there is
 	// nothing. It comes after wake was read, so nothing committed is overlooked.
-	if rows, err := o.oldest(ctx, 1); err != nil || len(rows) == 0 {
+	// What another replica has published since is sent once more, and dropped.
+	rows, err := o.oldest(ctx, windowSize)
+	if err != nil || len(rows) == 0 {
 		return err
 	}
 	if !o.bus.nc.IsConnected() {
@@ -100,14 +106,13 @@ func (o *Outbox) drain(ctx context.Context) error {
 		return err
 	}
 	for {
-		rows, err := o.oldest(ctx, windowSize)
-		if err != nil {
-			return errors.Join(err, o.settle(ctx, nil, true))
-		}
 		acked, err := o.publish(ctx, rows)
 		last := err != nil || len(rows) < windowSize
 		if err := errors.Join(err, o.settle(ctx, acked, last)); err != nil || last {
 			return err
+		}
+		if rows, err = o.oldest(ctx, windowSize); err != nil {
+			return errors.Join(err, o.settle(ctx, nil, true))
 		}
 	}
 }

@@ -79,7 +79,11 @@ func (o *Outbox) settle(ctx context.Context, acked []string, last bool) error {
 		if err != nil {
 			return err
 		}
-		leased, err = tx.Exec(ctx, `UPDATE outbox_lease SET lease_until = $1 WHERE owner = $2`, until, o.owner)
+		const lease = `UPDATE outbox_lease SET lease_until = $1 WHERE owner = $2`
+		if last {
+			return tx.Later(ctx, lease, until, o.owner)
+		}
+		leased, err = tx.Exec(ctx, lease, until, o.owner)
 		return err
 	})
 	if err != nil {
@@ -95,12 +99,17 @@ func remove(ctx context.Context, tx *db.DB, ids []string) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	args := make([]any, len(ids))
-	marks := make([]string, len(ids))
-	for i, id := range ids {
-		args[i], marks[i] = id, fmt.Sprintf("$%d", i+1)
+	// A few lengths only: each is a statement of its own, which is prepared once.
+	n := 1
+	for n < len(ids) {
+		n *= 4
 	}
-	if _, err := tx.Exec(ctx, `DELETE FROM outbox WHERE id IN (`+strings.Join(marks, ", ")+`)`, args...); err != nil {
+	args := make([]any, n)
+	marks := make([]string, n)
+	for i := range n {
+		args[i], marks[i] = ids[min(i, len(ids)-1)], fmt.Sprintf("$%d", i+1)
+	}
+	if err := tx.Later(ctx, `DELETE FROM outbox WHERE id IN (`+strings.Join(marks, ", ")+`)`, args...); err != nil {
 		return fmt.Errorf("delete from outbox: %w", err)
 	}
 	return nil

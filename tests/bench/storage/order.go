@@ -32,13 +32,12 @@ type transaction struct {
 const (
 	addOrder = `INSERT INTO orders (id, user_id, state, reason, message, currency, total, payment_id, traceparent, version,
 		create_time, update_time, step, attempts, due_time, payment_token, stock_committed, payment_captured, revision, request_id, fingerprint)
-		VALUES ($1, $2, 'PENDING', '', '', 'EUR', $3, '', $4, 1, $5, $5, 'RESERVE', 0, $6, 'tok_visa', FALSE, FALSE, 1, $7, $8)
-		ON CONFLICT (user_id, request_id) DO NOTHING`
+		VALUES ($1, $2, 'PENDING', '', '', 'EUR', $3, '', $4, 1, $5, $5, 'RESERVE', 0, $6, 'tok_visa', FALSE, FALSE, 1, $7, $8)`
 	addItem = `INSERT INTO order_items (order_id, position, product_id, sku, name, quantity, unit_price)
 		VALUES ($1, 0, $2, 'BENCH-000001', 'Halden Stoneware Mug 000001', 1, $3)`
 	addChange      = `INSERT INTO order_changes (order_id, version, state, reason, change_time) VALUES ($1, $2, $3, '', $4)`
 	addEvent       = `INSERT INTO outbox (id, subject, payload, headers, create_time) VALUES ($1, $2, $3, $4, $5)`
-	addReservation = `INSERT INTO reservations (order_id, state, create_time, update_time) VALUES ($1, 'RESERVED', $2, $2) ON CONFLICT DO NOTHING`
+	addReservation = `INSERT INTO reservations (order_id, state, create_time, update_time) VALUES ($1, 'RESERVED', $2, $2)`
 	take           = `UPDATE stock SET available = available - 1, reserved = reserved + 1, version = version + 1, update_time = $2
 		WHERE product_id = $1 AND available >= 1 AND NOT discontinued`
 	addReserved = `INSERT INTO reservation_items (order_id, product_id, quantity) VALUES ($1, $2, 1)`
