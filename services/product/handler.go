@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	productpb "github.com/meshmart/meshmart/proto/product/v1"
+	"github.com/meshmart/meshmart/services/internal/batch"
 	"github.com/meshmart/meshmart/services/internal/idem"
 	"github.com/meshmart/meshmart/services/internal/list"
 	"github.com/meshmart/meshmart/services/internal/money"
@@ -19,6 +20,7 @@ type handler struct {
 
 	catalog  *Catalog
 	store    *store
+	reads    *batch.Reader[string, Product] // from the store, for many callers at once
 	watcher  *watcher
 	listed   *list.Spec
 	draining <-chan struct{}
@@ -38,9 +40,13 @@ func (h *handler) CreateProduct(ctx context.Context, req *productpb.CreateProduc
 }
 
 func (h *handler) GetProduct(ctx context.Context, req *productpb.GetProductRequest) (*productpb.GetProductResponse, error) {
-	p, err := h.store.get(ctx, canonical(req.GetId()))
-	if err != nil {
+	id := canonical(req.GetId())
+	p, ok, err := h.reads.Get(ctx, id)
+	switch {
+	case err != nil:
 		return nil, err
+	case !ok:
+		return nil, missing(id)
 	}
 	return &productpb.GetProductResponse{Product: toProto(p)}, nil
 }

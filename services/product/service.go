@@ -12,6 +12,7 @@ import (
 
 	productpb "github.com/meshmart/meshmart/proto/product/v1"
 	"github.com/meshmart/meshmart/services/internal/app"
+	"github.com/meshmart/meshmart/services/internal/batch"
 )
 
 //go:embed schema/*.sql
@@ -88,7 +89,7 @@ func start(ctx context.Context, env *app.Env, cfg *Config) error {
 		seed(env, catalog, cfg)
 	}
 	productpb.RegisterProductServiceServer(env.Server, &handler{
-		catalog: catalog, store: st, watcher: &watcher{bus, env.Log}, listed: listed(), draining: env.Draining(),
+		catalog: catalog, store: st, reads: &batch.Reader[string, Product]{Read: st.byID}, watcher: &watcher{bus, env.Log}, listed: listed(), draining: env.Draining(),
 		watchers: make(chan struct{}, maxWatchers),
 	})
 	return nil

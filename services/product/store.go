@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/bits"
 	"strconv"
 	"strings"
 	"time"
@@ -55,18 +56,8 @@ func (s *store) find(ctx context.Context, id string) (Product, error) {
 	return p, nil
 }
 
-// get returns a product that is in the catalog, or a fault (NOT_FOUND).
-func (s *store) get(ctx context.Context, id string) (Product, error) {
-	p, err := s.find(ctx, id)
-	if err == nil && p.Deleted {
-		return Product{}, missing(id)
-	}
-	return p, err
-}
-
-// batch returns products that are in the catalog, in the order of their ids;
-// a fault (NOT_FOUND) names the first that is not.
-func (s *store) batch(ctx context.Context, ids []string) ([]Product, error) {
+// byID returns those products that are in the catalog.
+func (s *store) byID(ctx context.Context, ids []string) (map[string]Product, error) {
 	found := make(map[string]Product, len(ids))
 	err := s.each(ctx, "id", ids, func(p Product) {
 		if !p.Deleted {
@@ -75,6 +66,16 @@ func (s *store) batch(ctx context.Context, ids []string) ([]Product, error) {
 	})
 	if err != nil {
 		return nil, fmt.Errorf("products by id: %w", err)
+	}
+	return found, nil
+}
+
+// batch returns products that are in the catalog, in the order of their ids;
+// a fault (NOT_FOUND) names the first that is not.
+func (s *store) batch(ctx context.Context, ids []string) ([]Product, error) {
+	found, err := s.byID(ctx, ids)
+	if err != nil {
+		return nil, err
 	}
 	ps := make([]Product, 0, len(ids))
 	for _, id := range ids {
@@ -97,11 +98,16 @@ func (s *store) bySKU(ctx context.Context, skus ...string) (map[string]Product, 
 }
 
 // each calls fn with the products that have one of the values, of which there
-// are a few hundred at most.
+// are a few hundred at most. Their number is filled up to a power of two with the
+// last one: a statement for each number would be as many for the database to keep.
 func (s *store) each(ctx context.Context, column string, values []string, fn func(Product)) error {
-	marks, args := make([]string, len(values)), make([]any, len(values))
-	for i, v := range values {
-		marks[i], args[i] = "$"+strconv.Itoa(i+1), v
+	if len(values) == 0 {
+		return nil
+	}
+	n := 1 << bits.Len(uint(len(values)-1))
+	marks, args := make([]string, n), make([]any, n)
+	for i := range n {
+		marks[i], args[i] = "$"+strconv.Itoa(i+1), values[min(i, len(values)-1)]
 	}
 	rows, err := s.db.Query(ctx, `SELECT `+columns+` FROM products WHERE `+column+` IN (`+strings.Join(marks, ", ")+`)`, args...)
 	if err != nil {

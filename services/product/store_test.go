@@ -30,7 +30,7 @@ func TestReplaceTakesOnlyTheVersionBefore(t *testing.T) {
 				t.Errorf("replace = %v, %v, want %v", done, err, want)
 			}
 		}
-		got, err := s.get(t.Context(), first.ID)
+		got, err := s.find(t.Context(), first.ID)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -60,7 +60,7 @@ func newEnv(ctx context.Context, svc Service, cfg *config, opt Options) (*Env, e
 		log = bridged(log, cfg.LogLevel, t.logs)
 	}
 	draining := make(chan struct{})
-	srv, err := rpc.NewServer(rpc.ServerConfig{Log: log, Traces: t.traces, Meters: t.meters, Clock: opt.Clock, Mesh: cfg.Mesh,
+	srv, err := rpc.NewServer(rpc.ServerConfig{Log: log, Traces: t.traces, Roots: rpc.Ratio(cfg.TraceRatio), Meters: t.meters, Clock: opt.Clock, Mesh: cfg.Mesh,
 		Outage: db.IsUnavailable, Insider: insider(cfg, opt.Network), Draining: draining, Point: opt.Point})
 	if err != nil {
 		return nil, errors.Join(err, t.close())
@@ -85,6 +85,9 @@ func newEnv(ctx context.Context, svc Service, cfg *config, opt Options) (*Env, e
 // SQLite file is for one process at a time; PostgreSQL for many.
 func (e *Env) DB(ctx context.Context, schema fs.FS) (*db.DB, error) {
 	url := e.cfg.database(e.Name)
+	if err := db.Supported(url); err != nil {
+		return nil, fmt.Errorf("database: %w", err)
+	}
 	alone, err := e.lockDatabase(url)
 	if err != nil {
 		return nil, err
@@ -132,7 +135,7 @@ func (e *Env) Dial(name string) (*grpc.ClientConn, error) {
 		return nil, fmt.Errorf("dial %s: not declared in Service.Calls", name)
 	}
 	target, opts := e.opt.Network.Target(name)
-	cc, err := rpc.Dial(rpc.ClientConfig{Name: name, Target: target, Mesh: e.cfg.Mesh, Log: e.Log, Traces: e.Traces, Meters: e.Meters,
+	cc, err := rpc.Dial(rpc.ClientConfig{Name: name, Target: target, Mesh: e.cfg.Mesh, Log: e.Log, Traces: e.Traces, Roots: rpc.Ratio(e.cfg.TraceRatio), Meters: e.Meters,
 		Breaker: e.Breaker, Point: e.opt.Point}, opts...)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s at %s: %w", name, target, err)
@@ -267,7 +270,9 @@ func (e *Env) verifyTokens() error {
 	return nil
 }
 
+// close also ends the goroutines of a server that has never served.
 func (e *Env) close() error {
+	e.rpc.Stop()
 	var errs []error
 	for _, fn := range slices.Backward(e.closers) {
 		errs = append(errs, fn())

@@ -19,6 +19,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 
+	"github.com/meshmart/meshmart/services/internal/rpc"
 	"github.com/meshmart/meshmart/services/internal/version"
 )
 
@@ -57,7 +58,7 @@ func newTelemetry(ctx context.Context, name string, cfg *config, opt Options, li
 }
 
 func (b *backend) tracerOptions(ctx context.Context, cfg *config, opt Options) ([]sdktrace.TracerProviderOption, error) {
-	opts := []sdktrace.TracerProviderOption{sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(cfg.TraceRatio)))}
+	opts := []sdktrace.TracerProviderOption{sdktrace.WithSampler(sdktrace.ParentBased(roots{sdktrace.TraceIDRatioBased(cfg.TraceRatio)}))}
 	if opt.Spans != nil {
 		opts = append(opts, sdktrace.WithSpanProcessor(shared{opt.Spans}))
 	}
@@ -66,6 +67,18 @@ func (b *backend) tracerOptions(ctx context.Context, cfg *config, opt Options) (
 	}
 	p, err := b.spans(ctx)
 	return append(opts, sdktrace.WithSpanProcessor(p)), err
+}
+
+// roots is the sampler of traces that begin here. Of those that begin with a call,
+// package rpc has decided.
+type roots struct{ sdktrace.Sampler }
+
+// ShouldSample implements sdktrace.Sampler.
+func (r roots) ShouldSample(p sdktrace.SamplingParameters) sdktrace.SamplingResult {
+	if rpc.Kept(p.ParentContext) {
+		return sdktrace.AlwaysSample().ShouldSample(p)
+	}
+	return r.Sampler.ShouldSample(p)
 }
 
 // meterOptions has the metrics on /metrics in any case.

@@ -36,11 +36,13 @@ func reconnect() grpc.ConnectParams {
 type guard struct {
 	name    string
 	breaker *breaker.Breaker
+	witness witness
+	traces  tracing  // the zero value: they are traced elsewhere, or not
 	calls   *measure // nil: they are not measured
 }
 
 func newGuard(cfg ClientConfig) (*guard, error) {
-	g := &guard{name: cfg.Name}
+	g := &guard{name: cfg.Name, witness: witness{cfg.Point}}
 	if cfg.Meters == nil {
 		cfg.Meters = noop.NewMeterProvider() // for the breaker
 	} else {
@@ -69,7 +71,7 @@ func (g *guard) allow(ctx context.Context) (func(error), error) {
 // count counts a call that began at start and has ended with err.
 func (g *guard) count(ctx context.Context, method string, start time.Time, err error) {
 	if g.calls != nil {
-		g.calls.record(ctx, method, time.Since(start), err)
+		g.calls.of(method).record(ctx, time.Since(start), ended(err))
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -28,7 +29,8 @@ type ClientConfig struct {
 	// Mesh is what the connection goes through.
 	Mesh   Mesh
 	Log    *slog.Logger
-	Traces trace.TracerProvider // nil: calls have no spans
+	Traces trace.TracerProvider // nil: calls have no spans; as a server's
+	Roots  Roots                // as a server's
 	Meters metric.MeterProvider // nil: calls are not counted
 	// Breaker makes the breaker of the connection; nil: breaker.New.
 	Breaker func(breaker.Config) *breaker.Breaker
@@ -43,9 +45,11 @@ type ClientConfig struct {
 const MaxReply = 32 << 20
 
 // Dial returns a connection with a circuit breaker of its own. It connects when
-// it is first used. With a mesh of proxies the transport is plaintext, for on the
-// wire the mesh encrypts it, and it keeps no retries, for the mesh repeats what
-// the contract allows. Whoever repeats: the breaker counts a call once.
+// it is first used; with Proxyless at once, as a short call can't wait for all
+// that the control plane has to tell of the way. With a mesh of proxies the
+// transport is plaintext, for on the wire the mesh encrypts it, and it keeps no
+// retries, for the mesh repeats what the contract allows. Whoever repeats: the
+// breaker counts a call once.
 func Dial(cfg ClientConfig, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
 	how, err := cfg.Mesh.dialOptions(cfg.Name)
 	if err != nil {
@@ -55,23 +59,30 @@ func Dial(cfg ClientConfig, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := witness{cfg.Point}
-	return grpc.NewClient(cfg.Target, slices.Concat([]grpc.DialOption{
+	conn, err := grpc.NewClient(cfg.Target, slices.Concat([]grpc.DialOption{
 		grpc.WithConnectParams(reconnect()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxReply)),
 		grpc.WithUnaryInterceptor(g.unary),
 		grpc.WithStreamInterceptor(g.stream),
-		grpc.WithChainUnaryInterceptor(w.unary),
-		grpc.WithChainStreamInterceptor(w.stream),
-	}, cfg.traced(), how, opts)...)
+	}, cfg.traced(g), how, opts)...)
+	if err == nil && cfg.Mesh == Proxyless {
+		conn.Connect()
+	}
+	return conn, err
 }
 
-// traced has each attempt of a call traced.
-func (cfg *ClientConfig) traced() []grpc.DialOption {
+// traced has the calls of a guard traced, or each attempt of them where gRPC makes
+// several.
+func (cfg *ClientConfig) traced(g *guard) []grpc.DialOption {
 	if cfg.Traces == nil {
 		return nil
 	}
-	return []grpc.DialOption{grpc.WithStatsHandler(clientSpans(otelgrpc.NewClientHandler(traced(cfg.Traces)...)))}
+	t := tracing{clientSpans(otelgrpc.NewClientHandler(traced(cfg.Traces)...)), cfg.Roots}
+	if cfg.Mesh.repeats() {
+		return []grpc.DialOption{grpc.WithStatsHandler(attemptSpans{t})}
+	}
+	g.traces = t
+	return nil
 }
 
 func (g *guard) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
@@ -94,7 +105,15 @@ func (g *guard) unary(ctx context.Context, method string, req, reply any, cc *gr
 		g.count(ctx, method, start, err)
 		done(err)
 	}()
-	err = invoke(ctx, method, identified(req, p), reply, cc, opts...)
+	out, traced := g.traces.leaving(ctx, method)
+	var by *peer.Peer
+	if traced {
+		by = &peer.Peer{}
+	}
+	err = g.witness.unary(out, p, by, method, identified(req, p), reply, cc, invoke, opts...)
+	if traced {
+		g.traces.returned(out, by.Addr, err)
+	}
 	return fault.FromStatus(err)
 }
 
@@ -113,7 +132,14 @@ func (g *guard) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.Clie
 		return nil, err
 	}
 	start := time.Now()
-	w := newWatchedStream(ctx, desc, done, func(err error) { g.count(ctx, method, start, err); cancel() })
+	out, traced := g.traces.leaving(ctx, method)
+	w := newWatchedStream(ctx, desc, done, func(err error) {
+		if traced {
+			g.traces.returned(out, nil, err)
+		}
+		g.count(ctx, method, start, err)
+		cancel()
+	})
 	err = breaker.ErrPanicked
 	defer func() {
 		if err != nil {
@@ -121,9 +147,12 @@ func (g *guard) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.Clie
 			w.end(err)
 		}
 	}()
-	w.ClientStream, err = open(ctx, desc, cc, method, opts...)
+	w.ClientStream, err = g.witness.stream(out, p, desc, cc, method, open, opts...)
 	if err != nil {
 		return nil, fault.FromStatus(err)
+	}
+	if traced {
+		g.traces.opened(out, w.ClientStream)
 	}
 	return w, nil
 }

@@ -172,14 +172,21 @@ func TestSpentBudgetIsRefusedOnArrival(t *testing.T) {
 
 	ctx, cancel := context.WithTimeout(t.Context(), 0)
 	defer cancel()
-	info := &grpc.UnaryServerInfo{FullMethod: greeterpb.GreetingService_Greet_FullMethodName}
-	_, err := h.server.unary(ctx, &greeterpb.GreetRequest{Name: "Ada"}, info, func(context.Context, any) (any, error) {
-		t.Error("the handler ran")
-		return nil, nil
-	})
+	greet := h.server.unary(h.server.routes[greeterpb.GreetingService_Greet_FullMethodName], greeterpb.GreetingService_ServiceDesc.Methods[0].Handler)
+	_, err := greet(mustNotRun{t: t}, ctx, func(any) error { return nil }, nil)
 	if status.Code(err) != codes.DeadlineExceeded {
 		t.Errorf("while it waited: got %v", err)
 	}
+}
+
+type mustNotRun struct {
+	greeterpb.UnimplementedGreetingServiceServer
+	t *testing.T
+}
+
+func (m mustNotRun) Greet(context.Context, *greeterpb.GreetRequest) (*greeterpb.GreetResponse, error) {
+	m.t.Error("the handler ran")
+	return nil, nil
 }
 
 // A client that leaves stops what only it waits for, at every hop: here a query

@@ -20,15 +20,19 @@ import (
 // what a call may have changed at its target.
 type witness struct{ point faultpoint.Hook }
 
-func (w witness) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	if policy.Exempt(method) {
-		return invoke(ctx, method, req, reply, cc, opts...)
+// unary makes a call of an RPC whose policy is p, nil if it has none. By is told who
+// answers; nil if nobody needs to know.
+func (w witness) unary(ctx context.Context, p *policy.Policy, by *peer.Peer, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	name, changes := strings.TrimPrefix(method, "/"), p == nil || !p.ReadOnly
+	if changes && by == nil {
+		by = &peer.Peer{}
 	}
-	name := strings.TrimPrefix(method, "/")
+	if by != nil {
+		opts = append(opts[:len(opts):len(opts)], grpc.Peer(by))
+	}
 	w.point.At("before call of ", name)
-	var by peer.Peer
-	err := invoke(ctx, method, req, reply, cc, append(opts[:len(opts):len(opts)], grpc.Peer(&by))...)
-	if p, ok := policy.Of(method); (!ok || !p.ReadOnly) && affected(err, by.Addr != nil) {
+	err := invoke(ctx, method, req, reply, cc, opts...)
+	if changes && affected(err, by.Addr != nil) {
 		effect.Note(ctx)
 	}
 	w.point.At("after call of ", name)
@@ -37,13 +41,10 @@ func (w witness) unary(ctx context.Context, method string, req, reply any, cc *g
 
 // stream counts a stream that is open as an effect, whatever becomes of it: its
 // messages take effect one by one.
-func (w witness) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	if policy.Exempt(method) {
-		return open(ctx, desc, cc, method, opts...)
-	}
+func (w witness) stream(ctx context.Context, p *policy.Policy, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	w.point.At("before call of ", strings.TrimPrefix(method, "/"))
 	s, err := open(ctx, desc, cc, method, opts...)
-	if p, ok := policy.Of(method); (!ok || !p.ReadOnly) && err == nil {
+	if (p == nil || !p.ReadOnly) && err == nil {
 		effect.Note(ctx)
 	}
 	return s, err

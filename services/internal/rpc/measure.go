@@ -14,7 +14,6 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/semconv/v1.43.0/rpcconv"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 
 	"github.com/meshmart/meshmart/services/internal/policy"
@@ -31,23 +30,21 @@ const otherMethod = "_OTHER"
 // What a call costs here is one look into a map: the attributes of a series are
 // put together once. So it knows no others than these.
 type measure struct {
-	duration metric.Float64Histogram
-	methods  map[string]*series // by full method; never changes
-	other    *series
+	methods map[string]*series // by full method; never changes
+	other   *series
 }
 
 // series are the histograms of one method.
 type series struct {
-	attrs  []attribute.KeyValue
-	byCode [codes.Unauthenticated + 1]atomic.Pointer[[]metric.RecordOption]
+	duration metric.Float64Histogram
+	attrs    []attribute.KeyValue
+	byCode   [codes.Unauthenticated + 1]atomic.Pointer[[]metric.RecordOption]
 }
 
-// measureServer returns what counts the calls that a server answers. It is a stats
-// handler: that sees each call once, also those that never reach a handler.
-func measureServer(meters metric.MeterProvider) (stats.Handler, error) {
+// measureServer returns what counts the calls that a server answers.
+func measureServer(meters metric.MeterProvider) (*measure, error) {
 	like := rpcconv.ServerCallDuration{}
-	m, err := newMeasure(meters, like.Name(), like.Description(), like.Unit())
-	return answered{m}, err
+	return newMeasure(meters, like.Name(), like.Description(), like.Unit())
 }
 
 // measureClient returns what counts the calls of a connection to a service. They
@@ -67,9 +64,9 @@ func newMeasure(meters metric.MeterProvider, name, description, unit string, mor
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	m := &measure{duration: h, methods: make(map[string]*series, len(linked)), other: newSeries(otherMethod, more)}
+	m := &measure{methods: make(map[string]*series, len(linked)), other: newSeries(h, otherMethod, more)}
 	for _, p := range linked {
-		m.methods[p.Method] = newSeries(strings.TrimPrefix(p.Method, "/"), more)
+		m.methods[p.Method] = newSeries(h, strings.TrimPrefix(p.Method, "/"), more)
 	}
 	return m, nil
 }
@@ -91,8 +88,8 @@ func boundaries(ps []*policy.Policy) []float64 {
 	return slices.Compact(b)
 }
 
-func newSeries(method string, more []attribute.KeyValue) *series {
-	return &series{attrs: slices.Concat(more, []attribute.KeyValue{semconv.RPCSystemNameGRPC, semconv.RPCMethod(method)})}
+func newSeries(h metric.Float64Histogram, method string, more []attribute.KeyValue) *series {
+	return &series{duration: h, attrs: slices.Concat(more, []attribute.KeyValue{semconv.RPCSystemNameGRPC, semconv.RPCMethod(method)})}
 }
 
 // of returns the series of one code.
@@ -109,10 +106,12 @@ func (s *series) of(c codes.Code) []metric.RecordOption {
 	return opts
 }
 
-// record counts a call that has ended with err.
-func (m *measure) record(ctx context.Context, method string, took time.Duration, err error) {
-	of := cmp.Or(m.methods[method], m.other)
-	m.duration.Record(ctx, took.Seconds(), of.of(ended(err))...)
+// of returns the series of a method.
+func (m *measure) of(method string) *series { return cmp.Or(m.methods[method], m.other) }
+
+// record counts a call that took so long and ended with a code.
+func (s *series) record(ctx context.Context, took time.Duration, c codes.Code) {
+	s.duration.Record(ctx, took.Seconds(), s.of(c)...)
 }
 
 // ended is the code of a call that ended with err.
@@ -122,33 +121,3 @@ func ended(err error) codes.Code {
 	}
 	return status.FromContextError(err).Code()
 }
-
-// answered measures the calls of a server.
-type answered struct{ *measure }
-
-type methodKey struct{}
-
-// TagRPC implements stats.Handler.
-func (answered) TagRPC(ctx context.Context, info *stats.RPCTagInfo) context.Context {
-	if policy.Exempt(info.FullMethodName) {
-		return ctx
-	}
-	return context.WithValue(ctx, methodKey{}, info.FullMethodName)
-}
-
-// HandleRPC implements stats.Handler.
-func (a answered) HandleRPC(ctx context.Context, s stats.RPCStats) {
-	end, ok := s.(*stats.End)
-	if !ok {
-		return
-	}
-	if method, ok := ctx.Value(methodKey{}).(string); ok {
-		a.record(ctx, method, end.EndTime.Sub(end.BeginTime), end.Error)
-	}
-}
-
-// TagConn implements stats.Handler.
-func (answered) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
-
-// HandleConn implements stats.Handler.
-func (answered) HandleConn(context.Context, stats.ConnStats) {}

@@ -45,6 +45,9 @@ func (m *Mesh) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// repeats reports whether gRPC itself makes the attempts of a call.
+func (m Mesh) repeats() bool { return m == NoMesh || m == Proxyless }
+
 // dialOptions are the transport of a connection to a service, and who repeats
 // its calls.
 func (m Mesh) dialOptions(service string) ([]grpc.DialOption, error) {

@@ -104,6 +104,17 @@ func TestProxylessDoesWhatTheControlPlaneSays(t *testing.T) {
 	}
 }
 
+// The first call of a new process is not the one that waits for the control plane.
+func TestProxylessAsksForTheWayBeforeTheFirstCall(t *testing.T) {
+	plane := startPlane(t)
+	dialXDS(t, plane.bootstrap(), "greeter.shop.svc.cluster.local:9090")
+	select {
+	case <-plane.asked("greeter.shop.svc.cluster.local:9090"):
+	case <-time.After(time.Minute):
+		t.Error("without a call nobody asks for the way")
+	}
+}
+
 // freeAddr is an address to listen at: what is told of a server is told of its
 // address, before it listens.
 func freeAddr(t *testing.T) string {

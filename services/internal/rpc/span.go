@@ -27,13 +27,43 @@ type spans struct {
 
 func serverSpans(otel stats.Handler) spans { return spans{otel, ServerFailed} }
 
-// clientSpans has a span for each attempt that gRPC itself makes of a call, one
-// beside the other under the caller's; those that it makes again because nothing
-// was sent count too, of which a server hears nothing. Of the attempts of a mesh a
-// client sees one span, and only the servers' say which they are.
 func clientSpans(otel stats.Handler) spans {
 	return spans{otel, func(c codes.Code) bool { return c != codes.OK }}
 }
+
+// attemptSpans has a span for each attempt that gRPC itself makes of a call whose
+// trace is kept, one beside the other under the caller's; those that it makes again
+// because nothing was sent count too, of which a server hears nothing. Of the
+// attempts of a mesh a client sees one span, and only the servers' say which they
+// are: on such connections there is no such handler, which costs each call as much
+// as all else that the runtime does for it.
+type attemptSpans struct{ tracing }
+
+// TagRPC implements stats.Handler.
+func (a attemptSpans) TagRPC(ctx context.Context, info *stats.RPCTagInfo) context.Context {
+	if policy.Exempt(info.FullMethodName) {
+		return a.spans.TagRPC(ctx, info)
+	}
+	ctx, _ = a.leaving(ctx, info.FullMethodName)
+	return ctx
+}
+
+// HandleRPC implements stats.Handler. Of what happens to a call, otelgrpc wants to
+// know these.
+func (a attemptSpans) HandleRPC(ctx context.Context, s stats.RPCStats) {
+	switch s.(type) {
+	case *stats.Begin, *stats.OutHeader, *stats.End:
+		if trace.SpanFromContext(ctx).IsRecording() {
+			a.spans.HandleRPC(ctx, s)
+		}
+	}
+}
+
+// TagConn implements stats.Handler.
+func (attemptSpans) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+
+// HandleConn implements stats.Handler.
+func (attemptSpans) HandleConn(context.Context, stats.ConnStats) {}
 
 // ServerFailed reports whether the semantic conventions for gRPC count a code as
 // the failure of a server: a refusal is none.
