@@ -54,6 +54,64 @@ func TestSkaffoldWatchesWhatEachServiceIsMadeOf(t *testing.T) {
 	}
 }
 
+// TestWithoutProxiesTheRestIsLeftOutAllTheSame: flags of an artifact go before those
+// of .ko.yaml.
+func TestWithoutProxiesTheRestIsLeftOutAllTheSame(t *testing.T) {
+	var config struct {
+		Profiles []struct {
+			Name    string
+			Patches []struct {
+				Path  string
+				Value any
+			}
+		}
+	}
+	text, err := os.ReadFile("../skaffold.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.Unmarshal(text, &config); err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for _, p := range config.Profiles {
+		for _, patch := range p.Patches {
+			if p.Name != "proxyless" || !strings.HasSuffix(patch.Path, "/ko/flags") {
+				continue
+			}
+			seen++
+			if diff := cmp.Diff(patch.Value, any([]any{"-tags=" + imageTags(t) + ",proxyless"})); diff != "" {
+				t.Errorf("%s, got-want %s", patch.Path, diff)
+			}
+		}
+	}
+	if seen == 0 {
+		t.Error("no flags are patched")
+	}
+}
+
+// imageTags are the build tags of the services' images, with commas between.
+func imageTags(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("../.ko.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var config struct {
+		DefaultEnv []string `yaml:"defaultEnv"`
+	}
+	if err := yaml.Unmarshal(text, &config); err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range config.DefaultEnv {
+		if _, tags, ok := strings.Cut(v, "-tags="); ok {
+			return tags
+		}
+	}
+	t.Fatal(".ko.yaml has no tags")
+	return ""
+}
+
 // programs are the folders of this module that each program is made of: the
 // runtime as a whole, of each contract the folder above its versions.
 func programs(t *testing.T) map[string][]string {

@@ -80,7 +80,7 @@ func wantFigures(t *testing.T, r *Results) {
 		}
 	}
 	for _, s := range r.Starts {
-		if s.IdleRSS == 0 || s.Binary == 0 || s.First.Median <= 0 || s.Again.Median <= 0 {
+		if s.IdleRSS == 0 || s.IdleOwn == 0 || s.IdleOwn >= s.IdleRSS || s.Binary == 0 || s.First.Median <= 0 || s.Again.Median <= 0 {
 			t.Errorf("start of %s: %+v", s.Name, s)
 		}
 	}

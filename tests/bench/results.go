@@ -93,6 +93,7 @@ type Start struct {
 	First   stats.Spread `json:"first_ms"`        // from exec to its first answer, with an empty database
 	Again   stats.Spread `json:"again_ms"`        // with the schema there
 	IdleRSS int64        `json:"idle_rss"`        // bytes
+	IdleOwn int64        `json:"idle_own"`        // bytes of it that are no pages of the program
 	Binary  int64        `json:"binary"`          // bytes
 	Image   int64        `json:"image,omitempty"` // bytes, if one was named
 }

@@ -50,7 +50,7 @@ func (b *bench) starts(ctx context.Context) error {
 	}
 	time.Sleep(alone)
 	for i, p := range idle {
-		b.results.Starts[i].IdleRSS = procs.RSS(p.PID)
+		b.results.Starts[i].IdleRSS, b.results.Starts[i].IdleOwn = procs.RSS(p.PID), procs.Anonymous(p.PID)
 		b.rig.Stop(p)
 	}
 	return b.imageSize(ctx)

@@ -175,9 +175,9 @@ func (r *Results) startsTable(b *strings.Builder) {
 	if len(r.Starts) == 0 {
 		return
 	}
-	section(b, "Start to the first answer, and what is needed when idle", "program|empty, ms|with schema, ms|idle RSS MB|binary or image MB", func(row func(...any)) {
+	section(b, "Start to the first answer, and what is needed when idle", "program|empty, ms|with schema, ms|idle RSS MB|its own of that|binary or image MB", func(row func(...any)) {
 		for _, s := range r.Starts {
-			row(s.Name, s.First, s.Again, stats.Digits(float64(s.IdleRSS)/megabyte), stats.Digits(float64(s.Binary+s.Image)/megabyte))
+			row(s.Name, s.First, s.Again, stats.Digits(float64(s.IdleRSS)/megabyte), stats.Digits(float64(s.IdleOwn)/megabyte), stats.Digits(float64(s.Binary+s.Image)/megabyte))
 		}
 	})
 }

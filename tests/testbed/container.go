@@ -29,6 +29,9 @@ const (
 	portHTTP = "8080/tcp" // of the gateway
 )
 
+// ID is what Docker knows it by.
+func (c *Container) ID() string { return c.running.GetContainerID() }
+
 // Kill ends it by SIGKILL. What it has written stays.
 func (c *Container) Kill(ctx context.Context) error { return c.signal(ctx, "KILL") }
 
@@ -167,7 +170,17 @@ func (c *Container) Log(ctx context.Context, lines int) string {
 	return strings.Join(all, "\n")
 }
 
+// lose removes it before its bed does.
+func (c *Container) lose() error {
+	err := c.remove()
+	c.running = nil
+	return c.did("remove", err)
+}
+
 func (c *Container) remove() error {
+	if c.running == nil {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	return c.running.Terminate(ctx, testcontainers.StopTimeout(0)) // killed, not asked

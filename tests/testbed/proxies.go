@@ -14,9 +14,12 @@ import (
 )
 
 // proxyPorts is where the proxy before each target listens.
-var proxyPorts = map[string]int{
-	"product": 9001, "user": 9002, "inventory": 9003, "order": 9004, "payment": 9005, "greeter": 9006, "gateway": 9007,
-	"postgres": 5432, "nats": 4222,
+func proxyPorts() map[string]int {
+	ports := map[string]int{"postgres": 5432, "nats": 4222}
+	for i, name := range Services {
+		ports[name] = 9001 + i
+	}
+	return ports
 }
 
 // upstream is the target itself. A name stands for all its replicas: each
@@ -24,7 +27,7 @@ var proxyPorts = map[string]int{
 func upstream(target string) string {
 	switch target {
 	case "postgres", "nats":
-		return fmt.Sprintf("%s:%d", target, proxyPorts[target])
+		return fmt.Sprintf("%s:%d", target, proxyPorts()[target])
 	}
 	return target + ":9090"
 }
@@ -54,7 +57,7 @@ func (b *Bed) startProxies(ctx context.Context) error {
 	}
 	b.proxies = &proxies{c, map[string]*toxiproxy.Proxy{}}
 	api := toxiproxy.NewClient(url)
-	for target, port := range proxyPorts {
+	for target, port := range proxyPorts() {
 		p, err := api.CreateProxy(target, fmt.Sprintf("0.0.0.0:%d", port), upstream(target))
 		if err != nil {
 			return fmt.Errorf("proxy before %s: %w", target, err)

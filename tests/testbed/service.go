@@ -86,7 +86,7 @@ func (b *Bed) environ(name string) map[string]string {
 // proxy before it.
 func (b *Bed) way(target, addr string) string {
 	if b.opt.proxied(target) {
-		return fmt.Sprintf("toxiproxy:%d", proxyPorts[target])
+		return fmt.Sprintf("toxiproxy:%d", proxyPorts()[target])
 	}
 	return addr
 }

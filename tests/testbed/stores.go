@@ -57,18 +57,47 @@ func (b *Bed) databaseURL(service string) string {
 		databaseUser, databaseUser, b.way("postgres", "postgres:5432"), databaseName(service))
 }
 
-// OpenDatabase opens the database of a service on PostgreSQL from here, past
-// any proxy.
-func (b *Bed) OpenDatabase(ctx context.Context, service string) (*sql.DB, error) {
+// DatabaseURL is where the database of a service on PostgreSQL is found from here,
+// past any proxy. It changes with every Start of the server.
+func (b *Bed) DatabaseURL(ctx context.Context, service string) (string, error) {
 	addr, err := b.databases.running.PortEndpoint(ctx, "5432/tcp", "")
 	if err != nil {
-		return nil, fmt.Errorf("address of the database: %w", err)
+		return "", fmt.Errorf("address of the database: %w", err)
 	}
 	name := service
 	if service != databaseUser {
 		name = databaseName(service)
 	}
-	return sql.Open("pgx", fmt.Sprintf("postgres://%s:%s@%s/%s?sslmode=disable", databaseUser, databaseUser, addr, name))
+	return fmt.Sprintf("postgres://%s:%s@%s/%s?sslmode=disable", databaseUser, databaseUser, addr, name), nil
+}
+
+// OpenDatabase opens the database of a service on PostgreSQL from here, past any
+// proxy.
+func (b *Bed) OpenDatabase(ctx context.Context, service string) (*sql.DB, error) {
+	url, err := b.DatabaseURL(ctx, service)
+	if err != nil {
+		return nil, err
+	}
+	return sql.Open("pgx", url)
+}
+
+// LoseDatabases removes the server of PostgreSQL with its data, and starts another
+// one, whose databases are empty.
+func (b *Bed) LoseDatabases(ctx context.Context) error {
+	if err := b.databases.lose(); err != nil {
+		return err
+	}
+	return b.startPostgres(ctx)
+}
+
+// LoseBrokers removes the servers of NATS with their streams, and starts others.
+func (b *Bed) LoseBrokers(ctx context.Context) error {
+	for _, c := range b.brokers {
+		if err := c.lose(); err != nil {
+			return err
+		}
+	}
+	return b.startBrokers(ctx)
 }
 
 // startBrokers starts one server of NATS, or a cluster of them.

@@ -42,6 +42,14 @@ const (
 	Postgres Engine = "postgres" // one server, a database for each service
 )
 
+// images are those of `make images`, but for SQLite: they leave it out.
+func (e Engine) images(ctx context.Context) (map[string]string, error) {
+	if e == SQLite {
+		return ServiceImages(ctx, "testbed-sqlite", "grpcnotrace,nethttpomithttp2,nopgxregisterdefaulttypes")
+	}
+	return ServiceImages(ctx, "testbed", "")
+}
+
 // Options says what to run. The zero value is one replica of each service on
 // PostgreSQL and one broker.
 type Options struct {
@@ -114,7 +122,7 @@ func (b *Bed) start(ctx context.Context) (err error) {
 	b.onClose(func() error { return b.network.Remove(context.Background()) })
 	g, gctx := errgroup.WithContext(ctx)
 	b.opt.Progress("building the services")
-	g.Go(func() (err error) { b.images, err = ServiceImages(gctx, "testbed", ""); return err })
+	g.Go(func() (err error) { b.images, err = b.opt.Engine.images(gctx); return err })
 	g.Go(func() error { return b.startStores(gctx) })
 	if err := g.Wait(); err != nil {
 		return err

@@ -79,6 +79,11 @@ func RSS(pid int) int64 {
 	return pss(pid)
 }
 
+// Anonymous returns that part of the resident memory of one process, in bytes, that
+// is its own: the rest is pages of its program, which the kernel reads again when
+// they are needed, and keeps once for all who run it.
+func Anonymous(pid int) int64 { return field(fmt.Sprintf("/proc/%d/status", pid), "RssAnon:") }
+
 func pss(pid int) int64 {
 	total := field(fmt.Sprintf("/proc/%d/smaps_rollup", pid), "Pss:")
 	for _, child := range children(pid) {

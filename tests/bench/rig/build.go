@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -17,6 +18,10 @@ var Services = []string{"product", "user", "inventory", "payment", "order", "gre
 
 // Programs are binaries by their names: the services, shop, bare and nats-server.
 type Programs map[string]string
+
+// tags are those of `make build`; services that keep their data in PostgreSQL are
+// built without SQLite as well, as in .ko.yaml.
+const tags = "grpcnotrace,nethttpomithttp2,nopgxregisterdefaulttypes"
 
 // Root is the folder of the module.
 func Root(ctx context.Context) (string, error) {
@@ -36,15 +41,15 @@ func Tools(ctx context.Context, root, dir string) (Programs, error) {
 		"nats-server": "github.com/nats-io/nats-server/v2",
 	} {
 		p[name] = filepath.Join(dir, name)
-		if err := compile(ctx, root, "-tags", "grpcnotrace", "-o", p[name], path); err != nil {
+		if err := compile(ctx, root, "-tags", tags, "-o", p[name], path); err != nil {
 			return nil, err
 		}
 	}
 	return p, nil
 }
 
-// Build adds the services, which it compiles into dir as `make build` does, or
-// takes from have, a folder of binaries. With profile they serve pprof beside
+// Build adds the services, which it compiles into dir as those of the images are,
+// or takes from have, a folder of binaries. With profile they serve pprof beside
 // their work.
 func (p Programs) Build(ctx context.Context, root, dir, have string, profile bool) error {
 	for _, name := range append([]string{"shop"}, Services...) {
@@ -63,7 +68,7 @@ func (p Programs) Build(ctx context.Context, root, dir, have string, profile boo
 }
 
 func buildServices(ctx context.Context, root, dir string, profile bool) error {
-	args := []string{"-tags", "grpcnotrace", "-ldflags", "-s -w"}
+	args := []string{"-ldflags", "-s -w", "-o", dir + "/"}
 	if profile {
 		overlay, err := profiled(root, dir)
 		if err != nil {
@@ -71,7 +76,10 @@ func buildServices(ctx context.Context, root, dir string, profile bool) error {
 		}
 		args = append(args, "-overlay", overlay)
 	}
-	args = append(args, "-o", dir+"/", "./services/cmd/shop")
+	if err := compile(ctx, root, append(slices.Clone(args), "-tags", tags, "./services/cmd/shop")...); err != nil {
+		return err
+	}
+	args = append(args, "-tags", tags+",nosqlite")
 	for _, name := range Services {
 		args = append(args, "./services/cmd/"+name)
 	}

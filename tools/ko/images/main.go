@@ -110,6 +110,16 @@ func (s settings) withDefaults(ctx context.Context) settings {
 	return s
 }
 
+// useTags has every program built with a flag that goes before GOFLAGS, and before
+// the flags that the program has of its own.
+func useTags(opt *options.BuildOptions, flag string) {
+	opt.DefaultFlags = append(opt.DefaultFlags, flag)
+	for path, own := range opt.BuildConfigs {
+		own.Flags = append(own.Flags, flag)
+		opt.BuildConfigs[path] = own
+	}
+}
+
 func run(ctx context.Context, s settings) error {
 	for _, name := range []string{"GOOS", "GOARCH", "GOARM", "GOAMD64", "GOARM64"} {
 		os.Unsetenv(name) // they would hold for every platform
@@ -125,7 +135,7 @@ func run(ctx context.Context, s settings) error {
 		opt.Platforms = strings.Split(s.platforms, ",")
 	}
 	if s.tags != "" {
-		opt.DefaultFlags = append(opt.DefaultFlags, "-tags="+s.tags) // it goes before GOFLAGS
+		useTags(opt, "-tags="+s.tags)
 	}
 	if s.layout != "" {
 		opt.SBOMDir = filepath.Join(s.layout, "sbom")
