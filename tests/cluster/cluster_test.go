@@ -4,6 +4,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/meshmart/meshmart/tests/cluster/load/stranger"
 )
 
 func TestFlagsAreChecked(t *testing.T) {
@@ -46,6 +50,59 @@ func TestCustomersAreCounted(t *testing.T) {
 				t.Errorf("got %d calls, %d failed, %d orders, done %v", c.calls, len(c.failed), len(c.orders), c.done)
 			}
 		})
+	}
+}
+
+// Who has no identity, or another's, is answered by nobody, and the gateway is.
+func TestAnswersToStrangersAreBrokenPromises(t *testing.T) {
+	for _, tt := range []struct {
+		who    string
+		how    string
+		code   codes.Code
+		fenced bool // what NetworkPolicies keep out says nothing of the mesh
+		broken bool
+	}{
+		{"load", stranger.Plaintext, codes.Unavailable, false, false},
+		{"load", stranger.Plaintext, codes.Unauthenticated, false, true},
+		{"load", stranger.NoCertificate, codes.OK, false, true},
+		{"greeter", stranger.Certificate, codes.PermissionDenied, false, false},
+		{"greeter", stranger.Certificate, codes.Unauthenticated, false, true},
+		{"greeter", stranger.Certificate, codes.Unavailable, false, true},
+		{"greeter", stranger.Certificate, codes.DeadlineExceeded, true, false},
+		{"gateway", stranger.Certificate, codes.Unauthenticated, false, false},
+		{"gateway", stranger.Certificate, codes.PermissionDenied, false, true},
+		{"gateway", stranger.Certificate, codes.Unavailable, false, true},
+		{"gateway", stranger.Certificate, codes.Unavailable, true, false},
+	} {
+		r := &run{report: Report{Fenced: tt.fenced}}
+		r.judge(tt.who, stranger.Answer{Target: "order", How: tt.how, Code: tt.code})
+		if broken := len(r.report.Violations) > 0; broken != tt.broken || r.report.Identity[tt.who] != 1 {
+			t.Errorf("%s %s, fenced %v, hears %v: got broken %v, want %v", tt.who, tt.how, tt.fenced, tt.code, broken, tt.broken)
+		}
+	}
+}
+
+// A pod that asks is like those of a service, and is never taken for one of them.
+func TestPodThatAsksIsNoneOfTheService(t *testing.T) {
+	pod, err := askingPod([]byte(`{"spec": {"template": {
+		"metadata": {"labels": {"app": "greeter", "version": "v1", "sidecar.istio.io/inject": "true"}, "annotations": {"a": "b"}},
+		"spec": {"serviceAccountName": "greeter", "containers": [{"name": "service", "image": "shop", "readinessProbe": {}}, {"name": "istio-proxy", "image": "auto"}]}
+	}}}`), "stranger", "load", []string{"order:9090"})
+	want := `{"apiVersion":"v1","kind":"Pod","metadata":{"annotations":{"a":"b"},"labels":{"app":"stranger","sidecar.istio.io/inject":"true"},"name":"stranger"},` +
+		`"spec":{"containers":[{"args":["order:9090"],"env":[{"name":"CERTIFICATES","value":"/var/lib/istio/data"}],"image":"load","name":"service","securityContext":null},` +
+		`{"image":"auto","name":"istio-proxy"}],"restartPolicy":"Never","serviceAccountName":"greeter"}}`
+	if err != nil || string(pod) != want {
+		t.Errorf("got %s, %v, want %s", pod, err, want)
+	}
+}
+
+func TestAnswersAreReadToTheEnd(t *testing.T) {
+	all, err := heard([]byte(`{"target":"a","how":"x","code":14}` + "\n" + `{"target":"","how":"","code":0}` + "\n"))
+	if err != nil || len(all) != 1 || all[0].Code != codes.Unavailable {
+		t.Errorf("got %v, %v", all, err)
+	}
+	if all, err := heard([]byte(`{"target":"a","how":"x","code":14}` + "\n")); err == nil {
+		t.Errorf("cut off: got %v and no error", all)
 	}
 }
 

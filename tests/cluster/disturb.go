@@ -31,6 +31,16 @@ func (r *run) rollout(ctx context.Context) error {
 	return r.settled(ctx)
 }
 
+// restartIstiod has another control plane take the place of the one there is.
+func (r *run) restartIstiod(ctx context.Context) error {
+	for _, args := range [][]string{{"rollout", "restart", "deployment/istiod"}, {"rollout", "status", "deployment/istiod", "--timeout=300s"}} {
+		if _, err := kubectl(ctx, append([]string{"-n", "istio-system"}, args...)...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // scale adds a replica to each service and takes one away. How many there are is
 // the autoscaler's to say, so it is told between what to choose.
 func (r *run) scale(ctx context.Context) error {

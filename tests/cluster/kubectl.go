@@ -62,6 +62,7 @@ type pod struct {
 		}
 	}
 	Status struct {
+		PodIP             string
 		Conditions        []struct{ Type, Status string }
 		ContainerStatuses []struct {
 			Name         string

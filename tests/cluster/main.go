@@ -26,9 +26,11 @@ root of the repository.
 Deploys the shop by skaffold, with customers who call it from inside the cluster at
 a steady rate and repeat nothing. Then, one after the other:
 
+  identity (proxyless) pods with no identity, and with another service's, are
+           refused by every pod; one with the gateway's is answered
   story    orders that are completed, declined and cancelled
-  identity (proxyless) no service answers who has no certificate of the mesh
   trace    of an order, in Jaeger
+  istiod   (proxyless) the control plane is replaced  no call may fail
   rollout  every Deployment, all at the same time     no call may fail
   scale    one replica more of each, and one less     no call may fail
   drain    every pod of the services is evicted       no call may fail

@@ -15,10 +15,11 @@ type Report struct {
 	Config       Config
 	Context      string
 	Took         time.Duration
-	Build, Ready time.Duration // until the images were there; of skaffold run after that, until all was ready
-	Story        []string      // how its orders ended
-	Strangers    int           // who asked for an answer with no identity
-	Trace        string        // that was found
+	Build, Ready time.Duration  // until the images were there; of skaffold run after that, until all was ready
+	Story        []string       // how its orders ended
+	Identity     map[string]int // calls to pods that speak gRPC, by the Deployment that the caller was like
+	Fenced       bool           // NetworkPolicies are held
+	Trace        string         // that was found
 	Uses         map[string]*Use
 	Phases       []Phase
 	Rest         time.Duration // until nothing was under way, after the last call
@@ -42,6 +43,13 @@ type Phase struct {
 
 func (r *Report) violated(format string, args ...any) {
 	r.Violations = append(r.Violations, fmt.Sprintf(format, args...))
+}
+
+func (r *Report) asked(who string) {
+	if r.Identity == nil {
+		r.Identity = map[string]int{}
+	}
+	r.Identity[who]++
 }
 
 func (r *Report) use(service string) *Use {
@@ -93,8 +101,13 @@ func (r *Report) String() string {
 	fmt.Fprintf(&b, "cluster    %s, %s, %d calls a second, %v in all\n", r.Context, r.Config.Mode, r.Config.Rate, r.Took.Round(time.Second))
 	fmt.Fprintf(&b, "deployed   images after %.0f s; skaffold run to ready %.0f s\n", r.Build.Seconds(), r.Ready.Seconds())
 	fmt.Fprintf(&b, "story      %s\n", strings.Join(r.Story, ", "))
-	if r.Strangers > 0 {
-		fmt.Fprintf(&b, "identity   %d calls without one to pods of all services\n", r.Strangers)
+	if len(r.Identity) > 0 {
+		fmt.Fprintf(&b, "identity   %d calls to all pods that speak gRPC by one without, %d with another service's, %d with the gateway's\n",
+			r.Identity["load"], r.Identity["greeter"], r.Identity["gateway"])
+		fmt.Fprintf(&b, "network    %s\n", map[bool]string{
+			true:  "NetworkPolicies are there, and held",
+			false: "NetworkPolicies are there, and the cluster's network plugin does not hold them",
+		}[r.Fenced])
 	}
 	fmt.Fprintf(&b, "trace      %s\n", r.Trace)
 	for _, name := range slices.Sorted(maps.Keys(r.Uses)) {

@@ -79,7 +79,9 @@ func (r *run) all(ctx context.Context) error {
 }
 
 // phases are what is done while customers call, in this order.
-var phases = []string{"calm", "trace", "rollout", "scale", "drain", "kill", "postgres", "nats"}
+// istiod only in the mode proxyless: all services lose who tells them of each
+// other, and what comes next needs it again.
+var phases = []string{"calm", "trace", "istiod", "rollout", "scale", "drain", "kill", "postgres", "nats"}
 
 // lossy are those in which calls may fail: what is killed was about to answer.
 var lossy = []string{"kill", "postgres", "nats"}
@@ -87,12 +89,12 @@ var lossy = []string{"kill", "postgres", "nats"}
 // disturb does one thing after the other to the shop.
 func (r *run) disturb(ctx context.Context) error {
 	do := map[string]func(context.Context) error{
-		"calm": r.measure, "trace": r.findTrace, "rollout": r.rollout, "scale": r.scale, "drain": r.drain, "kill": r.kill,
+		"calm": r.measure, "trace": r.findTrace, "istiod": r.restartIstiod, "rollout": r.rollout, "scale": r.scale, "drain": r.drain, "kill": r.kill,
 		"postgres": func(ctx context.Context) error { return r.restart(ctx, "postgres-0") },
 		"nats":     func(ctx context.Context) error { return r.restart(ctx, "nats-0") },
 	}
 	for _, name := range phases {
-		if len(r.cfg.Only) > 0 && !slices.Contains(r.cfg.Only, name) {
+		if name == "istiod" && r.cfg.Mode != "proxyless" || len(r.cfg.Only) > 0 && !slices.Contains(r.cfg.Only, name) {
 			continue
 		}
 		if err := r.phase(ctx, name, do[name]); err != nil {

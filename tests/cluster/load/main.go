@@ -1,5 +1,6 @@
 // Command load calls the shop at a steady rate, from inside its cluster, and
-// tells once a second what became of it. tests/cluster runs it.
+// tells once a second what became of it. With arguments it is somebody else, who
+// asks each of them for an answer (see package stranger). tests/cluster runs it.
 package main
 
 import (
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/meshmart/meshmart/tests/cluster/load/line"
+	"github.com/meshmart/meshmart/tests/cluster/load/stranger"
 )
 
 func main() {
@@ -27,6 +29,9 @@ func main() {
 // run opens the shop named by SHOP and calls it RATE times a second until ctx is
 // done; then it waits for the last calls.
 func run(ctx context.Context) error {
+	if len(os.Args) > 1 {
+		return stranger.Ask(ctx, os.Stdout, os.Getenv("CERTIFICATES"), os.Args[1:])
+	}
 	rate, err := strconv.Atoi(os.Getenv("RATE"))
 	if err != nil || rate < 1 {
 		return fmt.Errorf("RATE: %q is no number of calls a second", os.Getenv("RATE"))

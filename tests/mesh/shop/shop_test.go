@@ -66,7 +66,7 @@ func start(t *testing.T) (*world, map[string]testcontainers.Container) {
 	t.Cleanup(func() { _ = w.network.Remove(context.WithoutCancel(t.Context())) })
 	istiod, err := plane.BuildImage(t.Context(), root)
 	fatal(t, err)
-	w.images, err = testbed.ServiceImages(t.Context(), "proxyless", "grpcnotrace,proxyless")
+	w.images, err = testbed.ServiceImages(t.Context(), "proxyless", "grpcnotrace,nethttpomithttp2,nopgxregisterdefaulttypes,proxyless")
 	fatal(t, err)
 	w.ca, err = plane.NewCA()
 	fatal(t, err)
