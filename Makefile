@@ -1,14 +1,15 @@
 # `make` or `make help` lists what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help run observe observe-down build images test test-cluster fuzz chaos bench screenshots check hooks generate clean
+.PHONY: help run observe observe-down build images test test-cluster fuzz chaos bench screenshots check hooks generate new-service clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
 
 # With `make observe` up it sends its telemetry there; what is set in the user's
 # environment holds all the same.
-run: build ## the whole shop in one process: http://localhost:8080
+run: ## the whole shop in one process: http://localhost:8080
+	$(compile) ./services/cmd/shop
 	@own=$$(export -p); if [ -f .build/observe.env ]; then set -a; . ./.build/observe.env; eval "$$own"; fi; exec bin/shop
 
 observe: ## a collector, Jaeger, Prometheus and Grafana in Docker, for the next make run
@@ -21,10 +22,15 @@ observe-down: ## removes them again
 # clone of another user's that is not a safe.directory).
 vcs = $(shell git rev-parse HEAD >/dev/null 2>&1 && echo auto || echo false)
 
-build: ## all programs, into bin/
+# What it compiles follows: $(compile) PACKAGES.
+define compile
 	@mkdir -p bin
 	@echo "building (the first time takes a minute or two) ..." >&2
-	@CGO_ENABLED=0 go build -trimpath -buildvcs=$(vcs) -tags grpcnotrace -ldflags "-s -w" -o bin/ ./services/cmd/...
+	@CGO_ENABLED=0 go build -trimpath -buildvcs=$(vcs) -tags grpcnotrace,nethttpomithttp2,nopgxregisterdefaulttypes -ldflags "-s -w" -o bin/
+endef
+
+build: ## all programs, into bin/
+	$(compile) ./services/cmd/...
 
 images: ## a container image of each program, by ko: make images ARGS="-push REPOSITORY" (ARGS=-help)
 	@tools/bin -exec images $(ARGS)
@@ -60,6 +66,9 @@ hooks: ## has git do the quick part of it before each commit
 
 generate: ## the Go code, REST, OpenAPI, the meshes' manifests, alerts and dashboards, from proto/
 	@tools/generate
+
+new-service: ## write a whole new service, called through the gateway: make new-service NAME=parcel
+	@go run ./tools/newservice -name "$(NAME)"
 
 clean: ## remove what was built; the shop's data stays
 	@rm -rf bin .build

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -19,7 +20,10 @@ type kustomization struct {
 
 type patch struct {
 	Patch  string
-	Target struct{ Kind, Name string }
+	Target struct {
+		Kind, Name    string
+		LabelSelector string `yaml:"labelSelector"`
+	}
 }
 
 func overlay(t *testing.T, name string) kustomization {
@@ -53,7 +57,7 @@ func TestPoliciesAloneAreAShopWithoutAMesh(t *testing.T) {
 	}
 }
 
-// Patches by name have to name every service, those that are new, too.
+// Patches have to reach every service, those that are new, too.
 func TestOverlaysPatchEveryService(t *testing.T) {
 	s := contracttest.Shop(t)
 	var services, others []string
@@ -73,21 +77,51 @@ func TestOverlaysPatchEveryService(t *testing.T) {
 		{"proxyless", "Deployment", services},
 		{"ambient", "Service", others},
 	} {
-		if diff := cmp.Diff(patched(overlay(t, c.overlay), c.kind), c.want); diff != "" {
+		if diff := cmp.Diff(patched(t, overlay(t, c.overlay), c.kind), c.want); diff != "" {
 			t.Errorf("%s: got-want %s", c.overlay, diff)
 		}
 	}
 }
 
-func patched(k kustomization, kind string) []string {
+func patched(t *testing.T, k kustomization, kind string) []string {
 	var names []string
 	for _, p := range k.Patches {
-		if p.Target.Kind == kind && p.Target.Name != "" {
-			name := strings.TrimSuffix(strings.TrimPrefix(p.Target.Name, "("), ")(-v2)?")
-			names = append(names, strings.Split(name, "|")...)
+		switch {
+		case p.Target.Kind != kind:
+		case p.Target.LabelSelector == "app,app!=gateway":
+			names = append(names, labelled(t, kind)...)
+		case strings.Contains(p.Target.Name, "|"): // else it is about one of them
+			names = append(names, strings.Split(p.Target.Name, "|")...)
 		}
 	}
 	slices.Sort(names)
+	return names
+}
+
+// labelled are the services, but for the gateway, whose objects of a kind have
+// the label app.
+func labelled(t *testing.T, kind string) []string {
+	var names []string
+	for _, file := range overlay(t, "base/services").Resources {
+		d := yaml.NewDecoder(strings.NewReader(read(t, "mesh/base/services/"+file)))
+		for {
+			var o struct {
+				Kind     string
+				Metadata struct {
+					Name   string
+					Labels struct{ App string }
+				}
+			}
+			if err := d.Decode(&o); err == io.EOF {
+				break
+			} else if err != nil {
+				t.Fatalf("%s: %v", file, err)
+			}
+			if o.Kind == kind && o.Metadata.Labels.App == o.Metadata.Name && o.Metadata.Name != "gateway" {
+				names = append(names, o.Metadata.Name)
+			}
+		}
+	}
 	return names
 }
 

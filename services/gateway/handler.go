@@ -20,11 +20,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/encoding/protojson"
 
-	greeterpb "github.com/meshmart/meshmart/proto/greeter/v1"
-	inventorypb "github.com/meshmart/meshmart/proto/inventory/v1"
-	orderpb "github.com/meshmart/meshmart/proto/order/v1"
-	paymentpb "github.com/meshmart/meshmart/proto/payment/v1"
-	productpb "github.com/meshmart/meshmart/proto/product/v1"
 	userpb "github.com/meshmart/meshmart/proto/user/v1"
 	"github.com/meshmart/meshmart/services/internal/auth"
 	"github.com/meshmart/meshmart/services/internal/fault"
@@ -71,15 +66,13 @@ func (a *api) register() error {
 	)
 	a.users = userpb.NewAuthServiceClient(a.conns["user"])
 	ctx := context.Background()
-	return errors.Join(
-		productpb.RegisterProductServiceHandlerClient(ctx, a.mux, productpb.NewProductServiceClient(a.conns["product"])),
-		userpb.RegisterUserServiceHandlerClient(ctx, a.mux, userpb.NewUserServiceClient(a.conns["user"])),
-		userpb.RegisterAuthServiceHandlerClient(ctx, a.mux, a.users),
-		inventorypb.RegisterInventoryServiceHandlerClient(ctx, a.mux, inventorypb.NewInventoryServiceClient(a.conns["inventory"])),
-		orderpb.RegisterOrderServiceHandlerClient(ctx, a.mux, orderpb.NewOrderServiceClient(a.conns["order"])),
-		paymentpb.RegisterPaymentServiceHandlerClient(ctx, a.mux, paymentpb.NewPaymentServiceClient(a.conns["payment"])),
-		greeterpb.RegisterGreetingServiceHandlerClient(ctx, a.mux, greeterpb.NewGreetingServiceClient(a.conns["greeter"])),
-	)
+	var errs []error
+	for _, s := range routed() {
+		for _, serve := range s.serve {
+			errs = append(errs, serve(ctx, a.mux, a.conns[s.name]))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // ServeHTTP answers one request for a route of the contracts.

@@ -18,14 +18,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/reflect/protoreflect"
 
-	greeterpb "github.com/meshmart/meshmart/proto/greeter/v1"
-	inventorypb "github.com/meshmart/meshmart/proto/inventory/v1"
-	orderpb "github.com/meshmart/meshmart/proto/order/v1"
-	paymentpb "github.com/meshmart/meshmart/proto/payment/v1"
-	productpb "github.com/meshmart/meshmart/proto/product/v1"
-	userpb "github.com/meshmart/meshmart/proto/user/v1"
 	"github.com/meshmart/meshmart/services/internal/app"
 )
 
@@ -77,7 +70,7 @@ func New(opts ...Options) app.Service {
 	return app.Service{
 		Name:   "gateway",
 		Doc:    "REST and JSON for the public RPCs, server-sent events, the API's description and the console",
-		Calls:  []string{"product", "user", "inventory", "order", "payment", "greeter"},
+		Calls:  calls(),
 		Config: cfg,
 		Start: func(_ context.Context, env *app.Env) error {
 			h, err := newHandler(env, cfg, opt)
@@ -87,19 +80,6 @@ func New(opts ...Options) app.Service {
 			env.ServeHTTP(cfg.Addr, h)
 			return nil
 		},
-	}
-}
-
-// contracts are the files whose RPCs have public routes. A new service with
-// routes is added here, in New's Calls, and in register.
-func contracts() []protoreflect.FileDescriptor {
-	return []protoreflect.FileDescriptor{
-		productpb.File_product_v1_product_proto,
-		userpb.File_user_v1_user_proto,
-		inventorypb.File_inventory_v1_inventory_proto,
-		orderpb.File_order_v1_order_proto,
-		paymentpb.File_payment_v1_payment_proto,
-		greeterpb.File_greeter_v1_greeter_proto,
 	}
 }
 
@@ -113,7 +93,7 @@ func newHandler(env *app.Env, cfg *config, opt Options) (http.Handler, error) {
 	mux.Handle("/v1/", a)
 	mux.Handle("/.well-known/jwks.json", only(http.HandlerFunc(a.serveKeys)))
 	mux.Handle("/console/traces/{trace_id}", only(&traces{reader: opt.Traces, jaeger: cfg.JaegerURL}))
-	mux.Handle("/console/status", only(&conditions{env: env, services: New().Calls, conns: a.conns}))
+	mux.Handle("/console/status", only(&conditions{env: env, services: calls(), conns: a.conns}))
 	mux.Handle("/metrics", only(env.MetricsHandler()))
 	mux.Handle("/healthz", only(http.HandlerFunc(serveHealthy)))
 	mux.Handle("/readyz", only(serveReady(env, opt.Ready)))
@@ -127,7 +107,7 @@ func newHandler(env *app.Env, cfg *config, opt Options) (http.Handler, error) {
 // newAPI connects to the services and reads the routes from their contracts.
 func newAPI(env *app.Env, cfg *config) (*api, error) {
 	conns := map[string]grpc.ClientConnInterface{}
-	for _, name := range New().Calls {
+	for _, name := range calls() {
 		cc, err := env.Dial(name)
 		if err != nil {
 			return nil, err

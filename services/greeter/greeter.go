@@ -1,5 +1,6 @@
 // Package greeter is the smallest whole service: one RPC of each kind that gRPC
-// has, and nothing to store. Copy it to begin a service of your own.
+// has, and nothing to store. docs/streaming.md explains them, and `make new-service`
+// begins a service that stores something.
 package greeter
 
 import (

@@ -41,9 +41,9 @@ func TestMain(m *testing.M) {
 
 func service(name string) app.Service {
 	for _, t := range tiers(gateway.Options{}) {
-		for _, svc := range t.services {
+		for _, svc := range t {
 			if svc.Name == name {
-				return svc
+				return svc.Service
 			}
 		}
 	}

@@ -28,7 +28,9 @@ func Main() {
 func usage(w io.Writer) {
 	var all []app.Service
 	for _, t := range tiers(gateway.Options{}) {
-		all = append(all, t.services...)
+		for _, svc := range t {
+			all = append(all, svc.Service)
+		}
 	}
 	app.Help(w, "shop", "the whole shop in one process, with nothing else to install", all...)
 	fmt.Fprintln(w, "\nA variable with a service's name in front is for that service alone: ORDER_LOG_LEVEL=debug.")
@@ -41,9 +43,9 @@ func welcome(w io.Writer, environ map[string]string, http net.Addr, took time.Du
 	base := baseURL(http)
 	fmt.Fprintf(t, "  console\t%s/\n  API\t%s/docs\n", base, base)
 	for _, tier := range tiers(gateway.Options{}) {
-		for i, svc := range tier.services {
-			if tier.ports[i] != "" {
-				fmt.Fprintf(t, "  %s\tgrpc %s\n", svc.Name, environOf(svc.Name, tier.ports[i], environ)["GRPC_ADDR"])
+		for _, svc := range tier {
+			if svc.port != "" {
+				fmt.Fprintf(t, "  %s\tgrpc %s\n", svc.Name, environOf(svc.Name, svc.port, environ)["GRPC_ADDR"])
 			}
 		}
 	}

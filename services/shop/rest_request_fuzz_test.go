@@ -44,12 +44,14 @@ type generator struct {
 	admin  *person
 	people [2]*person
 	goods  [4]string
+	newest string // id of the collection that the operation is about
 }
 
 // shoot makes a request for an operation.
 func (r *rig) shoot(op *operation, choices []byte, raw string) *shot {
 	g := &generator{dice: dice{choices}, doc: r.doc, op: op, raw: raw, texts: r.texts, values: r.values}
 	g.admin, g.people, g.goods = r.know()
+	g.newest = r.newestOf("/v1/" + collection(op))
 	if g.roll(2) == 1 {
 		g.people[0], g.people[1] = g.people[1], g.people[0]
 	}
@@ -66,6 +68,14 @@ func (r *rig) shoot(op *operation, choices []byte, raw string) *shot {
 	}
 	s.header.Set("X-Forwarded-For", r.address())
 	return s
+}
+
+// collection is the part of a path that tells what it is about.
+func collection(op *operation) string {
+	if parts := strings.Split(op.path, "/"); len(parts) > 2 {
+		return parts[2]
+	}
+	return ""
 }
 
 // mischief reports whether the next thing is to be hostile.

@@ -31,6 +31,7 @@ type rig struct {
 	people [2]*person // customers, each with an order
 	goods  [4]string  // ids of products
 	made   int
+	newest map[string]string // the last id that each collection gave out, by its path
 }
 
 // person is somebody with an account. What is in it does not change; somebody
@@ -44,7 +45,7 @@ type person struct {
 // newRig runs a shop until the end of the test.
 func newRig(t testing.TB, databases map[string]string) *rig {
 	t.Helper()
-	r := &rig{log: &logBuffer{}, texts: hostileTexts(), values: hostileJSON(), http: &http.Client{
+	r := &rig{log: &logBuffer{}, newest: map[string]string{}, texts: hostileTexts(), values: hostileJSON(), http: &http.Client{
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport:     &http.Transport{MaxIdleConnsPerHost: 16},
 	}}
@@ -203,6 +204,24 @@ func (r *rig) know() (*person, [2]*person, [4]string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.admin, r.people, r.goods
+}
+
+// remember keeps the id of what a request has made.
+func (r *rig) remember(s *shot, a *answer) {
+	var made struct{ ID string }
+	if s.op.method != "POST" || a.status != http.StatusOK || json.Unmarshal(a.body, &made) != nil || made.ID == "" {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.newest[s.op.path] = made.ID
+}
+
+// newestOf returns the id that is to be known of a collection.
+func (r *rig) newestOf(path string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.newest[path]
 }
 
 // learn replaces what a request has done away with: the products that are gone,

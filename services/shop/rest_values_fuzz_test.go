@@ -105,7 +105,8 @@ func (g *generator) id(name string) string {
 	ids := []string{g.goods[0], g.goods[1], g.goods[2], g.goods[3]}
 	me, other := g.people[0], g.people[1]
 	if !strings.HasPrefix(name, "product") {
-		switch strings.Split(g.op.path, "/")[2] {
+		switch collection(g.op) {
+		case "products", "stock":
 		case "orders":
 			ids = []string{me.order, other.order}
 		case "payments":
@@ -114,6 +115,10 @@ func (g *generator) id(name string) string {
 			ids = []string{me.id, other.id}
 			if g.caller != g.admin { // who would be gone for good
 				ids = append(ids, "me")
+			}
+		default:
+			if g.newest != "" {
+				ids = []string{g.newest}
 			}
 		}
 	}

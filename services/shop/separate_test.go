@@ -14,6 +14,8 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+
+	"github.com/meshmart/meshmart/services/gateway"
 )
 
 // TestSeparateProcesses runs every service as a process of its own, which find
@@ -53,10 +55,13 @@ type column struct {
 func startColumn(t *testing.T, broker string, databases map[string]string) *column {
 	t.Helper()
 	addrs := map[string]string{}
-	for _, name := range []string{"product", "user", "inventory", "order", "payment", "greeter"} {
-		addrs[name] = freeAddr(t)
+	for _, tier := range tiers(gateway.Options{}) {
+		for _, svc := range tier {
+			addrs[svc.Name] = freeAddr(t)
+		}
 	}
-	gateway := freeAddr(t)
+	delete(addrs, "gateway")
+	rest := freeAddr(t)
 	log := &logBuffer{}
 	dir := t.TempDir()
 	c := &column{addrs: addrs, ops: map[string]string{}, start: map[string]func(){}, kill: map[string]func(){}}
@@ -69,8 +74,8 @@ func startColumn(t *testing.T, broker string, databases map[string]string) *colu
 		c.start[name] = func() { c.kill[name] = startService(t, name, dir, log, addrs, environ) }
 		c.start[name]()
 	}
-	startService(t, "gateway", dir, log, addrs, map[string]string{"HTTP_ADDR": gateway})
-	c.market = &market{t: t, base: "http://" + gateway, spans: tracetest.NewInMemoryExporter(), log: log, http: &http.Client{Timeout: 20 * time.Second}}
+	startService(t, "gateway", dir, log, addrs, map[string]string{"HTTP_ADDR": rest})
+	c.market = &market{t: t, base: "http://" + rest, spans: tracetest.NewInMemoryExporter(), log: log, http: &http.Client{Timeout: 20 * time.Second}}
 	return c
 }
 

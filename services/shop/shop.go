@@ -34,19 +34,26 @@ import (
 )
 
 // tier is how soon a service stops: those that call others stop before them.
-type tier struct {
-	services []app.Service
-	ports    []string // of gRPC on loopback
+type tier []member
+
+// member is a service and its gRPC port on loopback.
+type member struct {
+	app.Service
+	port string // "" has none
 }
 
-// tiers are all services. A new one is added here and in services/cmd.
+// tiers are all services. A new one is added here, with the next port, and in
+// services/cmd.
 func tiers(opt gateway.Options) []tier {
 	return []tier{
-		{[]app.Service{gateway.New(opt)}, []string{""}},
-		{[]app.Service{order.New()}, []string{"9004"}},
+		{{gateway.New(opt), ""}},
+		{{order.New(), "9004"}},
 		{
-			[]app.Service{product.New(), user.New(), inventory.New(), payment.New(), greeter.New()},
-			[]string{"9001", "9002", "9003", "9005", "9006"},
+			{product.New(), "9001"},
+			{user.New(), "9002"},
+			{inventory.New(), "9003"},
+			{payment.New(), "9005"},
+			{greeter.New(), "9006"},
 		},
 	}
 }
@@ -153,13 +160,13 @@ func runTiers(ctx context.Context, ts []tier, environ map[string]string, shared 
 func runTier(ctx context.Context, t tier, environ map[string]string, shared app.Options, status *readiness, failed chan<- error) (stop func()) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup
-	for i, svc := range t.services {
+	for _, svc := range t {
 		o := shared
-		o.Environ = environOf(svc.Name, t.ports[i], environ)
+		o.Environ = environOf(svc.Name, svc.port, environ)
 		o.Status = func(reason error) { status.set(svc.Name, reason) }
 		status.set(svc.Name, errStarting)
 		wg.Go(func() {
-			if err := app.Run(ctx, svc, o); err != nil {
+			if err := app.Run(ctx, svc.Service, o); err != nil {
 				failed <- fmt.Errorf("%s: %w", svc.Name, err)
 			}
 		})
@@ -189,7 +196,7 @@ func watch(ctx context.Context, all <-chan struct{}, failed <-chan error, ready 
 func countdown(ts []tier, ready func()) func() {
 	var left atomic.Int32
 	for _, t := range ts {
-		left.Add(int32(len(t.services)))
+		left.Add(int32(len(t)))
 	}
 	return func() {
 		if left.Add(-1) == 0 {

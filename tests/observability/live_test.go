@@ -178,7 +178,7 @@ func together(l labels.Labels) []labels.Labels {
 // apart has each in its own, which puts its name also on the metrics of Go and of
 // the process.
 func apart(l labels.Labels) []labels.Labels {
-	services := []string{"gateway", "greeter", "inventory", "order", "payment", "product", "user"}
+	services := services()
 	if own := l.Get("service_name"); own != "" {
 		services = []string{own}
 	}

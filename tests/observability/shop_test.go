@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -33,7 +34,7 @@ const adminEmail, adminPassword = "admin@example.com", "correct-horse-battery"
 func open(t *testing.T) *shop {
 	t.Helper()
 	bin := filepath.Join(t.TempDir(), "shop")
-	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-tags", "grpcnotrace", "-ldflags", "-s -w", "-o", bin, "./services/cmd/shop")
+	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-tags", "grpcnotrace,nethttpomithttp2,nopgxregisterdefaulttypes", "-ldflags", "-s -w", "-o", bin, "./services/cmd/shop")
 	build.Dir, build.Env = root(), append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -44,8 +45,10 @@ func open(t *testing.T) *shop {
 		"DATA_DIR=" + t.TempDir(), "HTTP_ADDR=127.0.0.1:0", "ADMIN_EMAIL=" + adminEmail, "ADMIN_PASSWORD=" + adminPassword,
 		"PAYMENT_GRPC_ADDR=" + s.payment, "PAYMENT_TRUST_NETWORK=true", "TRACE_RATIO=1",
 	}
-	for _, other := range []string{"PRODUCT", "USER", "INVENTORY", "ORDER", "GREETER"} {
-		cmd.Env = append(cmd.Env, other+"_GRPC_ADDR=127.0.0.1:0")
+	for _, other := range services() {
+		if other != "payment" {
+			cmd.Env = append(cmd.Env, strings.ToUpper(other)+"_GRPC_ADDR=127.0.0.1:0")
+		}
 	}
 	out, log := &watchedOutput{found: make(chan string, 1)}, &bytes.Buffer{}
 	cmd.Stdout, cmd.Stderr = out, log
@@ -70,6 +73,21 @@ func open(t *testing.T) *shop {
 		t.Fatal("the shop is not ready")
 	}
 	return s
+}
+
+// services are the names of the programs that are one service each.
+func services() []string {
+	programs, err := os.ReadDir(filepath.Join(root(), "services", "cmd"))
+	if err != nil {
+		panic(err)
+	}
+	var names []string
+	for _, p := range programs {
+		if p.Name() != "shop" && p.Name() != "shopctl" {
+			names = append(names, p.Name())
+		}
+	}
+	return names
 }
 
 func free(t *testing.T) string {

@@ -5,7 +5,7 @@
 // source: greeter/v1/greeter.proto
 
 // Package greeter.v1 is the smallest whole service: one RPC of each kind that
-// gRPC has. Copy it to begin a service of your own.
+// gRPC has. docs/streaming.md explains them.
 
 package greeterpb
 

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -25,11 +24,23 @@ import (
 	_ "github.com/meshmart/meshmart/proto/user/v1"
 )
 
-// Root is the folder of the repository.
+// Root is the folder of the repository: the nearest one above a test's own that
+// has what generates. (runtime.Caller knows none where paths are trimmed.)
 func Root() string {
-	_, file, _, _ := runtime.Caller(0)
-	return filepath.Join(filepath.Dir(file), "..", "..", "..", "..")
+	dir, err := os.Getwd()
+	if err != nil {
+		panic(err)
+	}
+	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, template)); err == nil {
+			return dir
+		}
+	}
+	panic("contracttest: not in the repository")
 }
+
+// template is what tells the folder of the repository.
+const template = "buf.gen.mesh.yaml"
 
 // Shop returns all contracts as they are compiled into this program, with the
 // options of buf.gen.mesh.yaml. Compiled descriptors know no lines: all are 0.
@@ -56,7 +67,7 @@ func files() []protoreflect.FileDescriptor {
 
 func options(t testing.TB) contract.Options {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(Root(), "buf.gen.mesh.yaml"))
+	text, err := os.ReadFile(filepath.Join(Root(), template))
 	if err != nil {
 		t.Fatal(err)
 	}
