@@ -185,7 +185,9 @@ func (s *Orders) await(ctx context.Context, o Order, woken <-chan Order, done fu
 		select {
 		case told := <-woken:
 			if told.ID != "" {
-				o = told
+				if told.Version >= o.Version { // a saga may tell late of what was before
+					o = told
+				}
 				continue
 			}
 		case <-time.After(jitter(pollEvery)):

@@ -15,8 +15,9 @@ type Processor interface {
 	Authorize(ctx context.Context, in AuthorizeInput) (ref string, err error)
 	// Capture takes what was set aside.
 	Capture(ctx context.Context, c Charge) error
-	// Void gives back what was set aside. Afterwards, and if there was nothing,
-	// the key can't be authorized any more.
+	// Void gives back what was set aside, and also what was taken since: a shop that
+	// was restored from a backup does not know that. Afterwards, and if there was
+	// nothing, the key can't be authorized any more.
 	Void(ctx context.Context, c Charge) error
 	// Refund gives back what was taken.
 	Refund(ctx context.Context, c Charge) error

@@ -153,7 +153,10 @@ func (s *simulator) Void(ctx context.Context, ch Charge) error {
 			return err
 		}
 		c, err := s.book.move(ctx, ch.Key, authorized, voided, s.clock())
-		if err != nil || c.State == declined {
+		if err == nil && c.State == captured {
+			c, err = s.book.move(ctx, ch.Key, captured, refunded, s.clock())
+		}
+		if err != nil || c.State == declined || c.State == refunded {
 			return err
 		}
 		return want(c, voided)

@@ -128,6 +128,26 @@ func TestLatencyIsBoundedByTheContext(t *testing.T) {
 	}
 }
 
+// A shop that was restored voids what it does not know to be captured.
+func TestVoidGivesBackWhatWasCaptured(t *testing.T) {
+	s := simulate(t, &config{})
+	ch := Charge{Key: "k"}
+	if _, err := s.Authorize(t.Context(), AuthorizeInput{Key: "k", Amount: price(), Token: "tok_visa"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Capture(t.Context(), ch); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := s.Void(t.Context(), ch); err != nil {
+			t.Error(err)
+		}
+	}
+	if c, err := s.book.charge(t.Context(), "k"); err != nil || c.State != refunded {
+		t.Errorf("the charge is %s, %v", c.State, err)
+	}
+}
+
 func TestChargeHasOneEnd(t *testing.T) {
 	s := simulate(t, &config{})
 	ch := Charge{Key: "k"}

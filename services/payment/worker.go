@@ -23,11 +23,17 @@ const (
 type worker struct {
 	payments *Payments
 	bell     chan struct{} // holds one ring
-	handed   chan Payment  // changes that this replica has begun, and claimed with that
+	handed   chan claim    // changes that this replica has begun
+}
+
+// claim is a change that nobody else takes up before it is due.
+type claim struct {
+	payment Payment
+	due     time.Time
 }
 
 func newWorker() *worker {
-	return &worker{bell: make(chan struct{}, 1), handed: make(chan Payment, 8*workers)}
+	return &worker{bell: make(chan struct{}, 1), handed: make(chan claim, 8*workers)}
 }
 
 // hand is how a change comes to this worker without a look at the database. It is
@@ -38,9 +44,10 @@ func (w *worker) hand() (due time.Time, begun func(Payment)) {
 	if len(w.handed) == cap(w.handed) {
 		return now, func(Payment) { w.wake() }
 	}
-	return now.Add(w.payments.lease), func(p Payment) {
+	due = now.Add(w.payments.lease)
+	return due, func(p Payment) {
 		select {
-		case w.handed <- p:
+		case w.handed <- claim{p, due}:
 		default: // others were faster; it waits for its lease to end
 		}
 	}
@@ -81,15 +88,19 @@ func (w *worker) run(ctx context.Context) error {
 }
 
 // serve finishes what it is handed, as many at once as it may. What it has not
-// begun when ctx is done, it leaves to another replica.
+// begun when ctx is done, or when it is due, it leaves to whoever finds it then.
 func (w *worker) serve(ctx context.Context, wg *sync.WaitGroup) {
 	busy := make(chan struct{}, workers)
 	for {
 		select {
-		case p := <-w.handed:
+		case h := <-w.handed:
 			busy <- struct{}{}
+			if !w.payments.clock().Before(h.due) {
+				<-busy
+				continue
+			}
 			wg.Go(func() {
-				w.finish(ctx, p)
+				w.finish(ctx, h.payment)
 				<-busy
 			})
 		case <-ctx.Done():

@@ -3,6 +3,7 @@ package payment
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"testing"
 	"time"
 
@@ -163,6 +164,30 @@ func TestWorkerLeavesAloneWhatIsLeased(t *testing.T) {
 			if len(got) != want || err != nil {
 				t.Errorf("claim %d: %v, %v", i, got, err)
 			}
+		}
+	})
+}
+
+// What has waited for longer than its lease is whoever's who has found it since.
+func TestWorkerLeavesWhatItWasHandedTooLate(t *testing.T) {
+	each(t, func(t *testing.T, b *bench) {
+		if _, err := b.Authorize(t.Context(), request("o1")); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.confirm(t.Context(), "o1"); err != nil {
+			t.Fatal(err)
+		}
+		b.clock = func() time.Time { return time.Now().Add(time.Minute) }
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { b.worker.serve(ctx, &wg) })
+		eventually(t, "taken", func() bool { return len(b.worker.handed) == 0 })
+		cancel()
+		wg.Wait()
+		b.shaky.mu.Lock()
+		defer b.shaky.mu.Unlock()
+		if n := b.shaky.counted("capture"); n != 0 {
+			t.Errorf("%d captures", n)
 		}
 	})
 }

@@ -42,10 +42,10 @@ func (b books) entries(ctx context.Context) (map[string]*entry, error) {
 		}
 		return all[id]
 	}
-	err := each(ctx, b.order, `SELECT id, state, step, stock_committed, payment_captured FROM orders`, func(scan scanner) error {
+	err := each(ctx, b.order, `SELECT id, state, step, stock_committed, payment_captured, revision FROM orders`, func(scan scanner) error {
 		var id string
 		var e entry
-		err := scan(&id, &e.state, &e.step, &e.committed, &e.captured)
+		err := scan(&id, &e.state, &e.step, &e.committed, &e.captured, &e.revision)
 		all[id] = &e
 		return err
 	})

@@ -66,8 +66,8 @@ func (d database) sqlite() (*sql.DB, error) {
 	return sql.Open("sqlite", file.String())
 }
 
-// alone opens the database and sees that no service uses it. The caller calls
-// done, which ends that.
+// alone opens the database and sees that no service uses it: on PostgreSQL, as
+// whom it connects itself. The caller calls done, which ends that.
 func (d database) alone(ctx context.Context) (db *sql.DB, done func() error, err error) {
 	if !d.postgres() {
 		unlock, err := d.lock()
@@ -87,7 +87,7 @@ func (d database) alone(ctx context.Context) (db *sql.DB, done func() error, err
 	db.SetMaxOpenConns(1) // so that no other one here is taken for a service
 	var others int
 	err = db.QueryRowContext(ctx, `SELECT COUNT(*) FROM pg_stat_activity
-		WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid() AND backend_type = 'client backend'`).Scan(&others)
+		WHERE datname = current_database() AND usename = session_user AND pid <> pg_backend_pid()`).Scan(&others)
 	if err == nil && others > 0 {
 		err = fmt.Errorf("%d are connected: stop the services first", others)
 	}

@@ -103,11 +103,13 @@ func (m *mending) mend(ctx context.Context, id string, e *entry) error {
 	case adopt:
 		err = m.adopt(ctx, id)
 	case cancel:
-		err = m.cancel(ctx, id)
+		err = m.cancel(ctx, id, e.revision)
 	case undo:
-		err = m.restart(ctx, id, "UNDO_PAYMENT")
+		err = m.restart(ctx, id, e.revision, "UNDO_PAYMENT")
 	case again:
-		err = m.restart(ctx, id, "RESERVE")
+		err = m.restart(ctx, id, e.revision, "RESERVE")
+	case ahead:
+		err = m.restart(ctx, id, e.revision, "AUTHORIZE")
 	}
 	if err != nil {
 		return err
@@ -125,17 +127,18 @@ func (m *mending) mend(ctx context.Context, id string, e *entry) error {
 	return nil
 }
 
-// restart has a worker take the order up at a step.
-func (m *mending) restart(ctx context.Context, id, step string) error {
-	return one(m.order.ExecContext(ctx, `UPDATE orders SET step = $2, attempts = 0, due_time = $3, revision = revision + 1 WHERE id = $1`,
-		id, step, m.now.UnixMicro()))
+// restart has a worker take the order up at a step. Of a row that is not as it was
+// read any more, nothing is known.
+func (m *mending) restart(ctx context.Context, id string, revision int64, step string) error {
+	return one(m.order.ExecContext(ctx, `UPDATE orders SET step = $2, attempts = 0, due_time = $3, revision = revision + 1
+		WHERE id = $1 AND revision = $4`, id, step, m.now.UnixMicro(), revision))
 }
 
 // cancel writes what the order service writes when somebody cancels the order.
-func (m *mending) cancel(ctx context.Context, id string) error {
+func (m *mending) cancel(ctx context.Context, id string, revision int64) error {
 	err := one(m.order.ExecContext(ctx, `UPDATE orders SET state = 'CANCELLING', reason = $2, message = $3, version = version + 1, update_time = $4,
 			step = 'UNDO_PAYMENT', attempts = 0, due_time = $4, payment_token = '', revision = revision + 1
-		WHERE id = $1`, id, reason, message, m.now.UnixMicro()))
+		WHERE id = $1 AND revision = $5`, id, reason, message, m.now.UnixMicro(), revision))
 	if err != nil {
 		return err
 	}
@@ -180,9 +183,6 @@ func (m *mending) adopt(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	if err != nil {
-		return err
-	}
 	err = one(m.order.ExecContext(ctx, `INSERT INTO order_changes (order_id, version, state, reason, change_time) VALUES ($1, 1, 'PENDING', '', $2)`, id, created))
 	if err != nil {
 		return err
@@ -194,7 +194,7 @@ func (m *mending) adopt(ctx context.Context, id string) error {
 			return err
 		}
 	}
-	return m.cancel(ctx, id)
+	return m.cancel(ctx, id, 1)
 }
 
 // lines returns what the inventory has reserved for an order, as the catalog has it

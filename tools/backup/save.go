@@ -135,10 +135,19 @@ func (c *config) place(_ context.Context, d database, file string) (err error) {
 		return err
 	}
 	defer in.Close()
-	out, err := os.OpenFile(d.at, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o600)
+	return write(in, d.at)
+}
+
+// write makes a file of what is read, or none.
+func write(in io.Reader, file string) error {
+	part := file + ".part"
+	out, err := os.OpenFile(part, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
 	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Sync(), out.Close())
+	if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
+		return errors.Join(err, os.Remove(part))
+	}
+	return os.Rename(part, file)
 }

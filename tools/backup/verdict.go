@@ -4,6 +4,7 @@ package main
 type entry struct {
 	state, step         string // of the order; "": it is not known there
 	committed, captured bool   // what the order has heard
+	revision            int64  // of the order's row
 	reservation         string // the state of its reservation; "": there is none
 	payment             string // and that of its payment
 }
@@ -19,10 +20,11 @@ const (
 	cancel        // have it undone, and CANCELLED
 	undo          // have it undone once more; its state stays
 	again         // begin at its first step
+	ahead         // go on at the step of the payment
 )
 
 var told = map[change]string{
-	adopt: "is entered and taken back", cancel: "is taken back", undo: "gives back what it had", again: "begins anew",
+	adopt: "is entered and taken back", cancel: "is taken back", undo: "gives back what it had", again: "begins anew", ahead: "goes on with its payment",
 }
 
 func (e entry) stockHeld() bool { return e.reservation == "RESERVED" || e.reservation == "COMMITTED" }
@@ -83,6 +85,10 @@ func (e entry) pending() change {
 		return none
 	case e.over():
 		return cancel
+	case e.moneyHeld() && !e.stockHeld():
+		return cancel
+	case e.moneyHeld() && e.step == "RESERVE":
+		return ahead // an order that is refused at RESERVE has no payment to undo
 	case e.step == "AUTHORIZE" && !e.stockHeld():
 		return again
 	}
