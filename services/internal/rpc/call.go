@@ -35,6 +35,7 @@ type call struct {
 // that is sooner.
 func (s *Server) begin(ctx context.Context, r *route) *call {
 	c := &call{route: r, server: s, cancel: func() {}, start: time.Now(), again: resends(ctx)}
+	s.took(ctx)
 	ctx, c.traced = s.traces.arrived(ctx, r.method)
 	if c.traced {
 		sayResends(ctx, c.again)

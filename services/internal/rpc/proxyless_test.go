@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -72,7 +73,7 @@ func TestProxylessDoesWhatTheControlPlaneSays(t *testing.T) {
 	addr := freeAddr(t)
 	plane := startPlane(t)
 	boot := plane.bootstrap()
-	lines := startService(t, addr, boot)
+	lines := startService(t, addr, boot, testWriter{t})
 	select {
 	case l := <-lines:
 		t.Fatalf("before it is told who may call, the service says %q", l)
@@ -102,6 +103,47 @@ func TestProxylessDoesWhatTheControlPlaneSays(t *testing.T) {
 	if fault.Code(err) != codes.PermissionDenied {
 		t.Errorf("an RPC that the mesh does not list: %v", err)
 	}
+}
+
+// Whom the mesh does not let in no proxy tells of: the service does.
+func TestProxylessRefusalsAreLogged(t *testing.T) {
+	addr := freeAddr(t)
+	plane := startPlane(t)
+	plane.set(inbound("inbound/"+addr, addr, "/greeter.v1.GreetingService/Greet"))
+	for _, r := range outbound("greeter.shop.svc.cluster.local:9090", addr, 2) {
+		plane.set(r)
+	}
+	log := &lineWriter{lines: make(chan string, 100)}
+	if l := <-startService(t, addr, plane.bootstrap(), log); l != "ready" {
+		t.Fatalf("got %q", l)
+	}
+	greeter := greeterpb.NewGreetingServiceClient(dialXDS(t, plane.bootstrap(), "greeter.shop.svc.cluster.local:9090"))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := greeter.Greet(ctx, &greeterpb.GreetRequest{Name: "Ada"}); fault.Code(err) != codes.PermissionDenied {
+		t.Errorf("an RPC that the mesh does not let anybody call: %v", err)
+	}
+	for {
+		select {
+		case l := <-log.lines:
+			if strings.Contains(l, `"method":"/greeter.v1.GreetingService/Greet"`) && strings.Contains(l, `"code":"PERMISSION_DENIED"`) {
+				return
+			}
+		case <-ctx.Done():
+			t.Fatal("the refused call has no line")
+		}
+	}
+}
+
+// lineWriter passes on what is written, a line at a time as slog does.
+type lineWriter struct{ lines chan string }
+
+func (w *lineWriter) Write(p []byte) (int, error) {
+	select {
+	case w.lines <- string(p):
+	default: // nobody looks any more
+	}
+	return len(p), nil
 }
 
 // The first call of a new process is not the one that waits for the control plane.
@@ -142,7 +184,7 @@ func dialXDS(t *testing.T, boot []byte, name string) *grpc.ClientConn {
 }
 
 // startService runs this binary as a service; it must stop without an error.
-func startService(t *testing.T, addr string, boot []byte) <-chan string {
+func startService(t *testing.T, addr string, boot []byte, log io.Writer) <-chan string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "bootstrap.json")
 	if err := os.WriteFile(file, boot, 0o600); err != nil {
@@ -150,7 +192,7 @@ func startService(t *testing.T, addr string, boot []byte) <-chan string {
 	}
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), child+"=1", "MESH=proxyless", "GRPC_XDS_BOOTSTRAP="+file, "GRPC_ADDR="+addr, "METRICS_ADDR=")
-	cmd.Stderr = testWriter{t}
+	cmd.Stderr = log
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

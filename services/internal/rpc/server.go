@@ -75,11 +75,15 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	if cfg.Traces != nil {
 		s.traces = tracing{serverSpans(otelgrpc.NewServerHandler(traced(cfg.Traces)...)), cfg.Roots}
 	}
-	s.transport, err = cfg.Mesh.server(cfg.Log,
+	opts := []grpc.ServerOption{
 		grpc.NumStreamWorkers(workers),
 		grpc.StreamInterceptor(s.stream),
 		grpc.UnknownServiceHandler(unknown), // gRPC's own would have no end in traces, metrics and log
-	)
+	}
+	if cfg.Mesh == Proxyless {
+		opts = append(opts, grpc.StatsHandler(refused{s}))
+	}
+	s.transport, err = cfg.Mesh.server(cfg.Log, opts...)
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +122,7 @@ func unknown(any, grpc.ServerStream) error {
 type unaryHandler = func(srv any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error)
 
 func (s *Server) unary(r *route, next unaryHandler) unaryHandler {
-	return func(srv any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+	return func(srv any, ctx context.Context, decode func(any) error, outer grpc.UnaryServerInterceptor) (any, error) {
 		c := s.begin(ctx, r)
 		defer c.cancel()
 		reply, err := c.run(func() (any, error) {
@@ -126,9 +130,20 @@ func (s *Server) unary(r *route, next unaryHandler) unaryHandler {
 				err := decode(m)
 				c.unread = err != nil
 				return err
-			}, c.handle)
+			}, c.behind(outer))
 		})
 		return reply, c.end(err)
+	}
+}
+
+// behind is handle behind an interceptor that the transport has of its own, as
+// gRPC's for xDS may be; nil for none.
+func (c *call) behind(outer grpc.UnaryServerInterceptor) grpc.UnaryServerInterceptor {
+	if outer == nil {
+		return c.handle
+	}
+	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+		return outer(ctx, req, info, func(ctx context.Context, req any) (any, error) { return c.handle(ctx, req, info, next) })
 	}
 }
 

@@ -49,7 +49,11 @@ func (g *guardedStream) receive(m any) error {
 		g.asks, g.answers = make(chan any, 1), make(chan error, 1)
 		go g.pump()
 	}
-	g.asks <- m
+	select {
+	case g.asks <- m:
+	case <-g.ServerStream.Context().Done(): // and nobody takes what is asked for
+		return g.answered(nil, false)
+	}
 	select {
 	case err, ok := <-g.answers:
 		return g.answered(err, ok)
