@@ -49,10 +49,13 @@ func (s *service) changes(root string) ([]change, error) {
 		return nil, err
 	}
 	var all []change
+	var errs []error
 	for p, text := range written {
+		if _, err := os.Lstat(filepath.Join(root, filepath.FromSlash(p))); err == nil {
+			errs = append(errs, fmt.Errorf("%s is there already", p))
+		}
 		all = append(all, change{p, text, true})
 	}
-	var errs []error
 	edited := map[string][]byte{}
 	for _, e := range edits() {
 		if edited[e.path] == nil {
@@ -130,7 +133,7 @@ func (e edit) apply(s *service, text []byte) ([]byte, error) {
 		return nil, fmt.Errorf("there are %d places, not one, that match %s", len(found), e.place)
 	}
 	at := found[0]
-	becomes := s.named(e.becomes)
+	becomes := e.becomes
 	if strings.Contains(becomes, "NEXT") {
 		last, err := strconv.Atoi(string(text[at[2]:at[3]]))
 		if err != nil {
@@ -138,6 +141,7 @@ func (e edit) apply(s *service, text []byte) ([]byte, error) {
 		}
 		becomes = strings.ReplaceAll(becomes, "NEXT", strconv.Itoa(last+1))
 	}
+	becomes = s.named(becomes)
 	out := append([]byte{}, text[:at[0]]...)
 	out = place.Expand(out, []byte(becomes), text, at)
 	return append(out, text[at[1]:]...), nil

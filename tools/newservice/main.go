@@ -59,19 +59,31 @@ func run(root, name string, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("nothing is written, as a place for the new service is not as expected:\n%w", err)
 	}
+	// It also builds what generates, which may fail where a download does.
+	fmt.Fprintln(out, "generating what follows from the contracts that are there ...")
+	if err := generate(root, out); err != nil {
+		return fmt.Errorf("%w; nothing is written", err)
+	}
 	for _, c := range changes {
 		if err := c.write(root); err != nil {
 			return err
 		}
 		fmt.Fprintln(out, c)
 	}
-	fmt.Fprintln(out, "\ngenerating what follows from the contract ...")
-	generate := exec.Command("tools/generate")
-	generate.Dir, generate.Stdout, generate.Stderr = root, out, os.Stderr
-	if err := generate.Run(); err != nil {
-		return fmt.Errorf("tools/generate: %w (what was written is told by git status)", err)
+	fmt.Fprintln(out, "\ngenerating what follows from the new contract ...")
+	if err := generate(root, out); err != nil {
+		return fmt.Errorf("%w; what was written is told by git status: run make generate again, or take it away", err)
 	}
 	fmt.Fprint(out, s.named(next))
+	return nil
+}
+
+func generate(root string, out io.Writer) error {
+	cmd := exec.Command("tools/generate")
+	cmd.Dir, cmd.Stdout, cmd.Stderr = root, out, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("tools/generate: %w", err)
+	}
 	return nil
 }
 
@@ -83,7 +95,7 @@ The gadget service is there. Try it:
   make run                    the shop with it: http://localhost:8080/docs
 
   curl localhost:8080/v1/gadgets -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \
-    -d '{"name": "my first", "request_id": "'$(cat /proc/sys/kernel/random/uuid)'"}'
+    -d '{"name": "my first", "request_id": "5b5b8a0f-6c0e-4a3e-9a55-3f0c7e0a6f21"}'
 
 docs/new-service.md goes on from here.
 `

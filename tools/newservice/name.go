@@ -27,6 +27,8 @@ func checkName(root, name string) error {
 		return errors.New("must be 2 to 31 of a-z and 0-9, the first a letter, such as parcel")
 	case token.IsKeyword(name), slices.Contains(types.Universe.Names(), name), name == "main", name == "init":
 		return errors.New("is a word of Go's")
+	case name == "vendor", name == "testdata":
+		return errors.New("is a folder's name that the go command takes for its own")
 	case strings.Contains(name, "gadget"):
 		return errors.New("is what the template is written with")
 	case !keeps(plural(name)):

@@ -37,6 +37,7 @@ func TestNamesThatCanBeNoServiceAreRefused(t *testing.T) {
 		"postgres":              "manifests have something of that name",
 		"grafana":               "manifests have something of that name",
 		"gadget":                "template",
+		"vendor":                "go command",
 	} {
 		if _, err := newService(repository, name); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", name, err, want)
@@ -59,6 +60,19 @@ func TestWordsAreMadeOfTheName(t *testing.T) {
 		s := &service{name: name}
 		if got := s.named("a gadget is no Gadget: gadgets, Gadgets, GADGET"); got != want {
 			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+// What is there is never written over, whatever the name.
+func TestFilesThatAreThereStay(t *testing.T) {
+	for _, name := range []string{"autoscaler", "common", "crash", "table"} {
+		s, err := newService(repository, name)
+		if err == nil {
+			_, err = s.changes(repository)
+		}
+		if err == nil || !strings.Contains(err.Error(), "is there already") {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
