@@ -72,7 +72,7 @@ func TestAnswersToStrangersAreBrokenPromises(t *testing.T) {
 		{"gateway", stranger.Certificate, codes.Unauthenticated, false, false},
 		{"gateway", stranger.Certificate, codes.PermissionDenied, false, true},
 		{"gateway", stranger.Certificate, codes.Unavailable, false, true},
-		{"gateway", stranger.Certificate, codes.Unavailable, true, false},
+		{"gateway", stranger.Certificate, codes.Unavailable, true, true},
 	} {
 		r := &run{report: Report{Fenced: tt.fenced}}
 		r.judge(tt.who, stranger.Answer{Target: "order", How: tt.how, Code: tt.code})
@@ -87,10 +87,10 @@ func TestPodThatAsksIsNoneOfTheService(t *testing.T) {
 	pod, err := askingPod([]byte(`{"spec": {"template": {
 		"metadata": {"labels": {"app": "greeter", "version": "v1", "sidecar.istio.io/inject": "true"}, "annotations": {"a": "b"}},
 		"spec": {"serviceAccountName": "greeter", "containers": [{"name": "service", "image": "shop", "readinessProbe": {}}, {"name": "istio-proxy", "image": "auto"}]}
-	}}}`), "stranger", "load", []string{"order:9090"})
-	want := `{"apiVersion":"v1","kind":"Pod","metadata":{"annotations":{"a":"b"},"labels":{"app":"stranger","sidecar.istio.io/inject":"true"},"name":"stranger"},` +
+	}}}`), "stranger-like-greeter", "greeter", "load", []string{"order:9090"})
+	want := `{"apiVersion":"v1","kind":"Pod","metadata":{"annotations":{"a":"b"},"labels":{"app":"greeter","sidecar.istio.io/inject":"true"},"name":"stranger-like-greeter"},` +
 		`"spec":{"containers":[{"args":["order:9090"],"env":[{"name":"CERTIFICATES","value":"/var/lib/istio/data"}],"image":"load","name":"service","securityContext":null},` +
-		`{"image":"auto","name":"istio-proxy"}],"restartPolicy":"Never","serviceAccountName":"greeter"}}`
+		`{"image":"auto","name":"istio-proxy"}],"readinessGates":[{"conditionType":"meshmart.test/never"}],"restartPolicy":"Never","serviceAccountName":"greeter"}}`
 	if err != nil || string(pod) != want {
 		t.Errorf("got %s, %v, want %s", pod, err, want)
 	}

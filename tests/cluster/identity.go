@@ -68,7 +68,7 @@ func (r *run) judge(who string, a stranger.Answer) {
 	}
 	r.report.asked(who)
 	switch {
-	case who == "gateway" && (a.Code == codes.PermissionDenied || unreachable && !r.report.Fenced):
+	case who == "gateway" && (a.Code == codes.PermissionDenied || unreachable):
 		r.report.violated("identity: %s has refused the gateway: %s", a.Target, a.Error)
 	case who == "greeter" && a.Code != codes.PermissionDenied && !(unreachable && r.report.Fenced):
 		r.report.violated("identity: %s has answered the greeter with %v: %s", a.Target, a.Code, a.Error)

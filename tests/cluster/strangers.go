@@ -21,7 +21,11 @@ func ask(ctx context.Context, space, like, image string, questions []string) ([]
 		return nil, err
 	}
 	name := "stranger-like-" + like
-	pod, err := askingPod(text, name, image, questions)
+	app := like // whom NetworkPolicies take it for
+	if space != shopSpace {
+		app = "stranger"
+	}
+	pod, err := askingPod(text, name, app, image, questions)
 	if err != nil {
 		return nil, err
 	}
@@ -53,9 +57,10 @@ func container(deployment string) string {
 	return "service"
 }
 
-// askingPod makes a pod of a Deployment's template. It has other labels, so that
-// it is not taken for one of the service.
-func askingPod(deployment []byte, name, image string, questions []string) ([]byte, error) {
+// askingPod makes a pod of a Deployment's template. It has no other label than app,
+// so that no ReplicaSet takes it for its own, and is never ready, so that no Service
+// does.
+func askingPod(deployment []byte, name, app, image string, questions []string) ([]byte, error) {
 	var d struct {
 		Spec struct {
 			Template struct {
@@ -69,7 +74,8 @@ func askingPod(deployment []byte, name, image string, questions []string) ([]byt
 	}
 	labels, spec := d.Spec.Template.Metadata.Labels, d.Spec.Template.Spec
 	maps.DeleteFunc(labels, func(key, _ string) bool { return !strings.Contains(key, "istio.io/") })
-	labels["app"] = "stranger"
+	labels["app"] = app
+	spec["readinessGates"] = []any{map[string]any{"conditionType": "meshmart.test/never"}}
 	spec["restartPolicy"] = "Never"
 	delete(spec, "topologySpreadConstraints")
 	containers, _ := spec["containers"].([]any)
