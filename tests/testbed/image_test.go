@@ -16,7 +16,7 @@ import (
 	"github.com/testcontainers/testcontainers-go/wait"
 )
 
-// largest is what the files of a service's image may come to: 25 MB.
+// largest is what the files of a service's image may come to: 25 MiB.
 const largest = 25 << 20
 
 // TestImages looks at the images that all tests of this package run.
