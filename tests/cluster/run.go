@@ -62,9 +62,6 @@ func (r *run) all(ctx context.Context) error {
 	if err := r.story(ctx); err != nil {
 		return fmt.Errorf("story: %w", err)
 	}
-	if err := r.images(ctx); err != nil {
-		return fmt.Errorf("images: %w", err)
-	}
 	var err error
 	if r.customers, err = startCustomers(ctx, r.cfg.Rate); err != nil {
 		return err
@@ -73,6 +70,9 @@ func (r *run) all(ctx context.Context) error {
 	stopped := r.customers.stop(context.WithoutCancel(ctx))
 	if err := errors.Join(broken, stopped); err != nil {
 		return err
+	}
+	if err := r.images(ctx); err != nil { // now, as nodes tell late what they have pulled
+		return fmt.Errorf("images: %w", err)
 	}
 	r.say("no calls any more; waiting for the shop to come to rest ...")
 	return r.balance(ctx)
