@@ -36,16 +36,16 @@ func (s *Orders) note(ctx context.Context, tx *store, id string, news progress) 
 
 // unwanted says what becomes of news about an order that is not CONFIRMED. It
 // comes too late for one that is on its way back: that will refund and release.
-// It comes too early for a PENDING one, which only a repair by hand can do: the
-// event is delivered again, until the order is decided.
+// It comes too early for a PENDING one, which only a repair by hand can do, or for
+// one that has been decided this very moment: the event is delivered again.
 func (s *Orders) unwanted(ctx context.Context, tx *store, id string) error {
 	o, err := tx.order(ctx, id)
 	if errors.Is(err, errUnknown) {
 		s.log.WarnContext(ctx, "event of an order that is not known", "order", id)
 		return nil
 	}
-	if err == nil && o.State == Pending {
-		err = fmt.Errorf("order %s is not decided yet", id)
+	if err == nil && (o.State == Pending || o.State == Confirmed) {
+		err = fmt.Errorf("order %s was not decided yet", id)
 	}
 	return err
 }

@@ -218,6 +218,11 @@ func TestNewsOfOrdersThatAreNotConfirmed(t *testing.T) {
 		if err := captured(pending.ID); err == nil {
 			t.Error("an order that is not decided must hear of it again later")
 		}
+		w.decline = ""
+		decided := place(t, s) // between a look that found it PENDING and this one
+		if err := s.store.inTx(t.Context(), func(tx *store) error { return s.unwanted(t.Context(), tx, decided.ID) }); err == nil {
+			t.Error("an order that was decided meanwhile must hear of it again")
+		}
 	})
 }
 
