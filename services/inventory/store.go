@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/meshmart/meshmart/services/internal/db"
@@ -71,11 +70,8 @@ func unknown(productID string) error {
 // stocks returns the stock of products in the order of the ids, or NOT_FOUND
 // for the first that is not known.
 func (s *store) stocks(ctx context.Context, ids []string) ([]Stock, error) {
-	marks, args := make([]string, len(ids)), make([]any, len(ids))
-	for i, id := range ids {
-		marks[i], args[i] = fmt.Sprintf("$%d", i+1), id
-	}
-	rows, err := s.db.Query(ctx, `SELECT `+stockColumns+` FROM stock WHERE product_id IN (`+strings.Join(marks, ", ")+`)`, args...)
+	places, args := db.In(ids)
+	rows, err := s.db.Query(ctx, `SELECT `+stockColumns+` FROM stock WHERE product_id IN (`+places+`)`, args...)
 	if err != nil {
 		return nil, fmt.Errorf("stock of %d products: %w", len(ids), err)
 	}

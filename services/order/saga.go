@@ -58,8 +58,9 @@ const (
 
 const (
 	// lease is how long a saga has an order to itself; a step begins a new one,
-	// unless hardly any of it is used. It is longer than the slowest call may take (4 s), and no longer than
-	// it should take to recover from a crash: nobody else knows of that.
+	// unless hardly any of it is used. It is longer than the slowest call may take
+	// (4 s), and no longer than it should take to recover from a crash: nobody else
+	// knows of that.
 	lease = 5 * time.Second
 	// leaseRest is what a call leaves of the lease, to write its outcome.
 	leaseRest = 500 * time.Millisecond

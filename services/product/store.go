@@ -5,9 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"math/bits"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/meshmart/meshmart/services/internal/db"
@@ -98,18 +95,13 @@ func (s *store) bySKU(ctx context.Context, skus ...string) (map[string]Product, 
 }
 
 // each calls fn with the products that have one of the values, of which there
-// are a few hundred at most. Their number is filled up to a power of two with the
-// last one: a statement for each number would be as many for the database to keep.
+// are a few hundred at most.
 func (s *store) each(ctx context.Context, column string, values []string, fn func(Product)) error {
 	if len(values) == 0 {
 		return nil
 	}
-	n := 1 << bits.Len(uint(len(values)-1))
-	marks, args := make([]string, n), make([]any, n)
-	for i := range n {
-		marks[i], args[i] = "$"+strconv.Itoa(i+1), values[min(i, len(values)-1)]
-	}
-	rows, err := s.db.Query(ctx, `SELECT `+columns+` FROM products WHERE `+column+` IN (`+strings.Join(marks, ", ")+`)`, args...)
+	places, args := db.In(values)
+	rows, err := s.db.Query(ctx, `SELECT `+columns+` FROM products WHERE `+column+` IN (`+places+`)`, args...)
 	if err != nil {
 		return err
 	}

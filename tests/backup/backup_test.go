@@ -178,7 +178,7 @@ func wantBalance(t *testing.T, s shop) {
 func wantSold(t *testing.T, s shop, m *market) {
 	t.Helper()
 	for range 5 {
-		o, err := m.who.order(t.Context(), m.products[0], "tok_visa")
+		o, err := m.who.Order(t.Context(), m.products[0], "tok_visa")
 		if err != nil {
 			t.Fatal(err)
 		}

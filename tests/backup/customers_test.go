@@ -73,13 +73,13 @@ func (m *market) buy(ctx context.Context, i int) {
 	if i%11 == 0 {
 		card = "tok_chargeDeclined"
 	}
-	o, err := m.who.order(ctx, m.products[i%len(m.products)], card)
+	o, err := m.who.Order(ctx, m.products[i%len(m.products)], card)
 	if err != nil {
 		time.Sleep(20 * time.Millisecond) // the shop may be gone
 		return
 	}
 	if i%7 == 0 {
-		_ = m.who.cancel(ctx, o.GetId()) // a rejected one can't be
+		_ = m.who.Cancel(ctx, o.GetId()) // a rejected one can't be
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -123,7 +123,10 @@ func (p *pipeline) Commit(ctx context.Context) (open bool, err error) {
 		// What the server says to an earlier statement, it says before it commits.
 		undone := postgresCode(err) != "" || pgconn.SafeToRetry(err)
 		_ = p.Rollback(ctx)
-		return !undone, lostIf(undone, err)
+		if undone { // so a broken connection is an outage, and no more
+			err = lost(err)
+		}
+		return !undone, err
 	}
 	tag, err := answers.Exec()
 	if shut := answers.Close(); err == nil {
@@ -136,14 +139,6 @@ func (p *pipeline) Commit(ctx context.Context) (open bool, err error) {
 	}
 	_ = p.held.Close()
 	return open, err
-}
-
-// lostIf marks a broken connection as an outage if nothing was done.
-func lostIf(undone bool, err error) error {
-	if undone {
-		return lost(err)
-	}
-	return err
 }
 
 // rollbackTimeout bounds the wait for a server that is told to undo what it would

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/meshmart/meshmart/services/internal/db"
@@ -99,17 +98,8 @@ func remove(ctx context.Context, tx *db.DB, ids []string) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	// A few lengths only: each is a statement of its own, which is prepared once.
-	n := 1
-	for n < len(ids) {
-		n *= 4
-	}
-	args := make([]any, n)
-	marks := make([]string, n)
-	for i := range n {
-		args[i], marks[i] = ids[min(i, len(ids)-1)], fmt.Sprintf("$%d", i+1)
-	}
-	if err := tx.Later(ctx, `DELETE FROM outbox WHERE id IN (`+strings.Join(marks, ", ")+`)`, args...); err != nil {
+	places, args := db.In(ids)
+	if err := tx.Later(ctx, `DELETE FROM outbox WHERE id IN (`+places+`)`, args...); err != nil {
 		return fmt.Errorf("delete from outbox: %w", err)
 	}
 	return nil

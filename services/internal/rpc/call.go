@@ -81,20 +81,26 @@ func (c *call) run(fn func() (any, error)) (reply any, err error) {
 	return fn()
 }
 
-// end counts the call, ends its span, writes its one line and returns what the
+// end counts the call, writes its one line, ends its span and returns what the
 // caller is told.
 func (c *call) end(err error) error {
-	took, st := time.Since(c.start), c.outcome(err)
+	st := c.outcome(err)
 	told := st.Err()
-	if c.calls != nil {
-		c.calls.record(c.ctx, took, st.Code())
-	}
+	c.tell(st.Code(), err)
 	if c.traced {
 		c.server.traces.answered(c.ctx, told)
 	}
-	c.line(st.Code(), took, err)
 	c.server.cfg.Point.At("before reply of ", c.name)
 	return told
+}
+
+// tell counts the call, and writes its line.
+func (c *call) tell(code codes.Code, err error) {
+	took := time.Since(c.start)
+	if c.calls != nil {
+		c.calls.record(c.ctx, took, code)
+	}
+	c.line(code, took, err)
 }
 
 // outcome is what the caller may learn of err.

@@ -53,16 +53,8 @@ func (h refused) HandleRPC(ctx context.Context, event stats.RPCStats) {
 	if !ok || a.taken.Load() {
 		return
 	}
-	r := h.server.routes[a.method]
-	if r == nil {
-		r = h.server.newRoute(a.method)
-	}
-	c := &call{route: r, server: h.server, ctx: ctx, start: a.at}
-	took, code := time.Since(a.at), status.Code(end.Error)
-	if c.calls != nil {
-		c.calls.record(ctx, took, code)
-	}
-	c.line(code, took, end.Error)
+	c := &call{route: h.server.routeOf(a.method), server: h.server, ctx: ctx, start: a.at}
+	c.tell(status.Code(end.Error), end.Error)
 }
 
 // TagConn implements stats.Handler.

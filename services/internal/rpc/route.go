@@ -27,6 +27,14 @@ func (s *Server) route(method string) *route {
 	return r
 }
 
+// routeOf returns the route of an RPC that is called, be it unknown.
+func (s *Server) routeOf(method string) *route {
+	if r := s.routes[method]; r != nil {
+		return r
+	}
+	return s.newRoute(method)
+}
+
 // newRoute returns a route that nobody keeps: as many RPCs that a server has not
 // can be asked for as there are names.
 func (s *Server) newRoute(method string) *route {

@@ -162,11 +162,7 @@ func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 	if policy.Exempt(info.FullMethod) {
 		return next(srv, ss)
 	}
-	r := s.routes[info.FullMethod]
-	if r == nil { // it is unknown
-		r = s.newRoute(info.FullMethod)
-	}
-	c := s.begin(ss.Context(), r)
+	c := s.begin(ss.Context(), s.routeOf(info.FullMethod))
 	defer c.cancel()
 	g := &guardedStream{ServerStream: ss, call: c, long: info.IsClientStream}
 	_, err := c.run(func() (any, error) {

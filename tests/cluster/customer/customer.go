@@ -29,8 +29,8 @@ const (
 
 // Customer is somebody at one shop. It may be used concurrently once signed in.
 type Customer struct {
-	shop *rest.Client
-	who  *session
+	*rest.Client
+	who *session
 }
 
 // errOnce keeps the client from trying again.
@@ -42,24 +42,24 @@ func New(server string) *Customer {
 	client := rest.NewHTTP()
 	t := client.Transport.(*http.Transport)
 	t.IdleConnTimeout, t.MaxIdleConnsPerHost = idleMost, 64
-	c := &Customer{shop: &rest.Client{
-		Server: server, Agent: "test-cluster", HTTP: client, Timeout: callLimit,
+	c := &Customer{Client: &rest.Client{
+		Server: server, Agent: "test", HTTP: client, Timeout: callLimit,
 		Notice: func(string, ...any) {},
 		Pause:  func(context.Context, time.Duration) error { return errOnce },
 	}}
-	c.who = &session{shop: c.shop}
-	c.shop.Session = c.who
+	c.who = &session{shop: c.Client}
+	c.Session = c.who
 	return c
 }
 
 // Close gives up the connections that are idle.
-func (c *Customer) Close() { c.shop.HTTP.CloseIdleConnections() }
+func (c *Customer) Close() { c.HTTP.CloseIdleConnections() }
 
 // Register makes a new account and signs in.
 func (c *Customer) Register(ctx context.Context) error {
 	email, password := "customer-"+rand.Text()+"@example.com", rand.Text()
 	in := &userpb.CreateUserRequest{Email: email, Password: password, DisplayName: "Ada"}
-	if _, err := c.shop.Call(ctx, userpb.UserService_CreateUser_FullMethodName, in, &userpb.CreateUserResponse{}); err != nil {
+	if _, err := c.Call(ctx, userpb.UserService_CreateUser_FullMethodName, in, &userpb.CreateUserResponse{}); err != nil {
 		return fmt.Errorf("register: %w", err)
 	}
 	return c.SignIn(ctx, email, password)
@@ -75,7 +75,7 @@ func (c *Customer) SignIn(ctx context.Context, email, password string) error {
 // Products returns the ids of up to fifty products.
 func (c *Customer) Products(ctx context.Context) ([]string, error) {
 	out := &productpb.ListProductsResponse{}
-	if _, err := c.shop.Call(ctx, productpb.ProductService_ListProducts_FullMethodName, &productpb.ListProductsRequest{PageSize: 50}, out); err != nil {
+	if _, err := c.Call(ctx, productpb.ProductService_ListProducts_FullMethodName, &productpb.ListProductsRequest{PageSize: 50}, out); err != nil {
 		return nil, fmt.Errorf("read the catalog: %w", err)
 	}
 	var ids []string
@@ -88,7 +88,7 @@ func (c *Customer) Products(ctx context.Context) ([]string, error) {
 // Stock sets how many of a product are available; for administrators.
 func (c *Customer) Stock(ctx context.Context, product string, available int32) error {
 	in := &inventorypb.SetStockRequest{ProductId: product, Available: &available}
-	_, err := c.shop.Call(ctx, inventorypb.InventoryService_SetStock_FullMethodName, in, &inventorypb.SetStockResponse{})
+	_, err := c.Call(ctx, inventorypb.InventoryService_SetStock_FullMethodName, in, &inventorypb.SetStockResponse{})
 	if err != nil {
 		return fmt.Errorf("stock %s: %w", product, err)
 	}
@@ -99,20 +99,20 @@ func (c *Customer) Stock(ctx context.Context, product string, available int32) e
 func (c *Customer) Order(ctx context.Context, product, card string) (*orderpb.Order, error) {
 	in := &orderpb.CreateOrderRequest{Items: []*orderpb.OrderItem{{ProductId: product, Quantity: 1}}, PaymentToken: card}
 	out := &orderpb.CreateOrderResponse{}
-	_, err := c.shop.Call(ctx, orderpb.OrderService_CreateOrder_FullMethodName, in, out)
+	_, err := c.Call(ctx, orderpb.OrderService_CreateOrder_FullMethodName, in, out)
 	return out.GetOrder(), err
 }
 
 // Read returns one of the customer's orders.
 func (c *Customer) Read(ctx context.Context, id string) (*orderpb.Order, error) {
 	out := &orderpb.GetOrderResponse{}
-	_, err := c.shop.Call(ctx, orderpb.OrderService_GetOrder_FullMethodName, &orderpb.GetOrderRequest{Id: id}, out)
+	_, err := c.Call(ctx, orderpb.OrderService_GetOrder_FullMethodName, &orderpb.GetOrderRequest{Id: id}, out)
 	return out.GetOrder(), err
 }
 
 // Cancel asks for an order to be undone.
 func (c *Customer) Cancel(ctx context.Context, id string) error {
-	_, err := c.shop.Call(ctx, orderpb.OrderService_CancelOrder_FullMethodName, &orderpb.CancelOrderRequest{Id: id}, &orderpb.CancelOrderResponse{})
+	_, err := c.Call(ctx, orderpb.OrderService_CancelOrder_FullMethodName, &orderpb.CancelOrderRequest{Id: id}, &orderpb.CancelOrderResponse{})
 	return err
 }
 
