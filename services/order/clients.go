@@ -84,6 +84,11 @@ func (c inventoryClient) Release(ctx context.Context, orderID string) error {
 	return err
 }
 
+func (c inventoryClient) Commit(ctx context.Context, orderID string) error {
+	_, err := c.client.Commit(ctx, &inventorypb.CommitRequest{OrderId: orderID})
+	return outcome(err, "ORDER_RELEASED")
+}
+
 // paymentClient is the payments behind gRPC.
 type paymentClient struct {
 	client paymentpb.PaymentServiceClient
@@ -119,6 +124,14 @@ func (c paymentClient) Void(ctx context.Context, orderID string) error {
 
 func (c paymentClient) Refund(ctx context.Context, orderID string) error {
 	_, err := c.client.Refund(ctx, &paymentpb.RefundRequest{OrderId: orderID})
+	return err
+}
+
+func (c paymentClient) Capture(ctx context.Context, orderID string) error {
+	_, err := c.client.Capture(ctx, &paymentpb.CaptureRequest{OrderId: orderID})
+	if r := refused(outcome(err, "")); r != nil {
+		return &refusal{Reason: reasonPaymentFailed, Message: r.Message}
+	}
 	return err
 }
 

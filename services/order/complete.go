@@ -34,6 +34,24 @@ func (s *Orders) note(ctx context.Context, tx *store, id string, news progress) 
 	return s.publish(ctx, tx, o)
 }
 
+// complete has the others do what they would when they hear of the confirmation,
+// and completes the order: for one that has waited in vain for the news. Who has
+// done his part already answers as he did then. The goods come first: what can't
+// be had is not paid.
+func (s *Orders) complete(ctx context.Context, o Order) (Order, error) {
+	err := s.stock.Commit(ctx, o.ID)
+	if err == nil {
+		err = s.payments.Capture(ctx, o.ID)
+	}
+	if r := refused(err); r != nil {
+		return o.cancel(r.Reason, r.Message), nil
+	}
+	if err == nil {
+		o.State, o.committed, o.captured = Completed, true, true
+	}
+	return o.at(stepDone), err
+}
+
 // unwanted says what becomes of news about an order that is not CONFIRMED. It
 // comes too late for one that is on its way back: that will refund and release.
 // It comes too early for a PENDING one, which only a repair by hand can do, or for
@@ -61,7 +79,7 @@ func (s *Orders) captureRefused(ctx context.Context, tx *store, id, message stri
 	if err != nil {
 		return err
 	}
-	o = o.cancel("PAYMENT_FAILED", message)
+	o = o.cancel(reasonPaymentFailed, message)
 	o.due = s.now()
 	if _, err := s.writeIn(ctx, tx, o); err != nil {
 		return err

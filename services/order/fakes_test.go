@@ -110,6 +110,16 @@ func (w *world) Release(ctx context.Context, id string) error {
 	return w.call(ctx, "release", id, func() error { w.stock[id] = "released"; return nil })
 }
 
+func (w *world) Commit(ctx context.Context, id string) error {
+	return w.call(ctx, "commit", id, func() error {
+		if w.stock[id] == "released" {
+			return &refusal{Reason: "ORDER_RELEASED"}
+		}
+		w.stock[id] = "sold"
+		return nil
+	})
+}
+
 func (w *world) Authorize(ctx context.Context, o Order) (string, error) {
 	err := w.call(ctx, "authorize", o.ID, func() error {
 		switch {
@@ -132,6 +142,8 @@ func (w *world) Void(ctx context.Context, id string) error {
 		switch w.money[id] {
 		case "captured", "refunded":
 			return fault.Refused("CAPTURED", "refund it")
+		case "declined":
+			return nil
 		}
 		w.money[id] = "void"
 		return nil
@@ -140,6 +152,21 @@ func (w *world) Void(ctx context.Context, id string) error {
 
 func (w *world) Refund(ctx context.Context, id string) error {
 	return w.call(ctx, "refund", id, func() error { w.money[id] = "refunded"; return nil })
+}
+
+func (w *world) Capture(ctx context.Context, id string) error {
+	return w.call(ctx, "capture", id, func() error {
+		switch {
+		case w.decline != "":
+			w.money[id] = "declined"
+		case w.money[id] == "authorized":
+			w.money[id] = "captured"
+		}
+		if w.money[id] != "captured" {
+			return &refusal{Reason: reasonPaymentFailed, Message: "no"}
+		}
+		return nil
+	})
 }
 
 // capture is what the payment does when it hears that the order is confirmed.
@@ -210,6 +237,13 @@ func (w *world) replica(d *db.DB) *Orders {
 	return s
 }
 
+// late returns a replica that finds that all news should have come long ago.
+func (w *world) late(d *db.DB) *Orders {
+	s := w.replica(d)
+	s.clock = func() time.Time { return time.Now().Add(2 * newsWithin) }
+	return s
+}
+
 // heir returns a replica that finds every lease ended, as if time had passed.
 func (w *world) heir(d *db.DB) *Orders {
 	s := w.replica(d)
@@ -252,10 +286,10 @@ func within(t *testing.T) context.Context {
 	return ctx
 }
 
-// settled waits until the order is at rest, and returns it.
+// settled waits until no saga runs the order any more, and returns it.
 func settled(t *testing.T, s *Orders, id string) Order {
 	t.Helper()
-	return until(t, s, id, func(o Order) bool { return o.step == stepDone })
+	return until(t, s, id, func(o Order) bool { return o.step == stepDone || o.step == stepComplete })
 }
 
 func until(t *testing.T, s *Orders, id string, done func(Order) bool) Order {

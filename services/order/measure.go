@@ -57,7 +57,7 @@ func (s *Orders) measure(meters metric.MeterProvider) error {
 // observe tells of every step, also of those at which there is no order, and
 // of no other: a newer version's are counted by that version.
 func (s *Orders) observe(steps map[Step]underWay, tell func(step Step, n int64, seconds float64)) {
-	for _, step := range []Step{stepReserve, stepAuthorize, stepUndoPayment, stepUndoStock} {
+	for _, step := range []Step{stepReserve, stepAuthorize, stepComplete, stepUndoPayment, stepUndoStock} {
 		at, seconds := steps[step], 0.0
 		if at.orders > 0 {
 			seconds = max(0, s.now().Sub(at.since).Seconds())

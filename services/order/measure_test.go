@@ -21,11 +21,15 @@ func TestSagasUnderWayAreMeasuredByStep(t *testing.T) {
 		s := w.replica(d)
 		first := unstarted(t, s)
 		unstarted(t, s)
-		place(t, s) // comes to rest
-		s.clock = func() time.Time { return first.UpdateTime.Add(90 * time.Second) }
+		hear(t, s, place(t, s).ID) // comes to rest
+		confirmed := place(t, s)   // waits for news
+		now := confirmed.UpdateTime.Add(90 * time.Second)
+		s.clock = func() time.Time { return now }
 		got := metrictest.Values(t, reader)
 		want := map[string]float64{
-			"saga.orders RESERVE": 2, "saga.age RESERVE": 90, "saga.orders AUTHORIZE": 0, "saga.age AUTHORIZE": 0,
+			"orders.decided  COMPLETED": 1,
+			"saga.orders RESERVE":       2, "saga.age RESERVE": now.Sub(first.UpdateTime).Seconds(),
+			"saga.orders COMPLETE": 1, "saga.age COMPLETE": 90, "saga.orders AUTHORIZE": 0, "saga.age AUTHORIZE": 0,
 			"saga.orders UNDO_PAYMENT": 0, "saga.age UNDO_PAYMENT": 0, "saga.orders UNDO_STOCK": 0, "saga.age UNDO_STOCK": 0,
 		}
 		if diff := cmp.Diff(got, want); diff != "" {

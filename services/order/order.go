@@ -82,13 +82,15 @@ type catalog interface {
 	Products(ctx context.Context, ids []string) ([]Product, error)
 }
 
-// stock sets items aside. Both calls may be repeated; after Release no Reserve
+// stock sets items aside. All calls may be repeated; after Release no Reserve
 // of the same order succeeds, however late it arrives.
 type stock interface {
 	// Reserve takes all items or none; a *refusal says that it took none.
 	Reserve(ctx context.Context, orderID string, items []Item) error
 	// Release gives back what was reserved or sold, if anything was.
 	Release(ctx context.Context, orderID string) error
+	// Commit makes what was reserved sold; a *refusal says that it was released.
+	Commit(ctx context.Context, orderID string) error
 }
 
 // payments charge. All calls may be repeated; after Void no Authorize of the
@@ -102,6 +104,8 @@ type payments interface {
 	Void(ctx context.Context, orderID string) error
 	// Refund gives back what was captured.
 	Refund(ctx context.Context, orderID string) error
+	// Capture takes what was set aside. A *refusal says that it can't be had.
+	Capture(ctx context.Context, orderID string) error
 }
 
 // Orders is the service's logic. All its fields but the last two are set by

@@ -14,14 +14,18 @@ import (
 // The saga of an order: steps with an effect in another service each, until
 // the order is decided, or undone.
 //
-//	RESERVE ---------> AUTHORIZE ---------> DONE (CONFIRMED)
-//	   |                   |                  |
-//	   | refused,          | refused,         | cancelled, or the
-//	   | out of time       | out of time      | capture was refused
-//	   |                   v                  |
-//	   |              UNDO_PAYMENT <----------+
+//	RESERVE ---------> AUTHORIZE ---------> COMPLETE (CONFIRMED) ---> DONE (COMPLETED)
+//	   |                   |                  |                         |
+//	   | refused,          | refused,         | cancelled, or the       | cancelled
+//	   | out of time       | out of time      | capture was refused     |
+//	   |                   v                  |                         |
+//	   |              UNDO_PAYMENT <----------+-------------------------+
 //	   v                   v
 //	   +-------------> UNDO_STOCK --> DONE (PENDING becomes REJECTED, CANCELLING becomes CANCELLED)
+//
+// COMPLETE is where the others act by themselves: they hear of the confirmation,
+// and the order hears of what they did (complete.go). It has that step done only
+// if the news do not come.
 //
 // It survives a crash at any point, because:
 //
@@ -51,10 +55,14 @@ type Step string
 const (
 	stepReserve     Step = "RESERVE"
 	stepAuthorize   Step = "AUTHORIZE"
+	stepComplete    Step = "COMPLETE"
 	stepUndoPayment Step = "UNDO_PAYMENT"
 	stepUndoStock   Step = "UNDO_STOCK"
 	stepDone        Step = "DONE"
 )
+
+// reasonPaymentFailed is why an order is cancelled that could not be paid.
+const reasonPaymentFailed = "PAYMENT_FAILED"
 
 const (
 	// lease is how long a saga has an order to itself; a step begins a new one,
@@ -67,6 +75,10 @@ const (
 	// leaseUsed is how much of a lease the next step may find used up. Not to begin
 	// a new one saves the row's places in the indexes.
 	leaseUsed = 250 * time.Millisecond
+	// newsWithin is how long a CONFIRMED order waits for the news of its completion,
+	// which take milliseconds. Then they are lost, or delayed by an outage of the
+	// broker, and the order asks for what they tell.
+	newsWithin = time.Minute
 	// A step that is put off is tried again after firstWait, doubled each time
 	// up to mostWait.
 	firstWait = 200 * time.Millisecond
@@ -117,7 +129,7 @@ func (s *Orders) run(ctx context.Context, o Order) {
 			return
 		}
 		if !goOn {
-			s.wakeWorker()
+			s.leave(o)
 			return
 		}
 	}
@@ -140,6 +152,8 @@ func (s *Orders) do(ctx context.Context, o Order) (Order, error) {
 		return s.reserve(ctx, o)
 	case stepAuthorize:
 		return s.authorize(ctx, o)
+	case stepComplete:
+		return s.complete(ctx, o)
 	case stepUndoPayment:
 		return s.undoPayment(ctx, o)
 	case stepUndoStock:
@@ -169,7 +183,7 @@ func (s *Orders) authorize(ctx context.Context, o Order) (Order, error) {
 		return o, err
 	}
 	o.PaymentID, o.State, o.token = id, Confirmed, ""
-	return o.at(stepDone), nil
+	return o.at(stepComplete), nil
 }
 
 func (s *Orders) undoPayment(ctx context.Context, o Order) (Order, error) {
@@ -242,6 +256,9 @@ func (s *Orders) schedule(o, next Order) (Order, bool) {
 	case next.step == stepDone:
 		next.due = time.Time{}
 		return next, true
+	case next.step == stepComplete && o.step != stepComplete:
+		next.due = now.Add(newsWithin)
+		return next, false
 	case next.step == o.step:
 		next.due = now.Add(jitter(min(firstWait<<min(next.attempts-1, 20), mostWait)))
 		return next, false
@@ -253,6 +270,14 @@ func (s *Orders) schedule(o, next Order) (Order, bool) {
 		next.due = now.Add(lease)
 	}
 	return next, true
+}
+
+// leave has the worker look when the order is due that is put off. Of one that
+// waits for news it need not know: nearly all of them come.
+func (s *Orders) leave(o Order) {
+	if o.step != stepComplete {
+		s.wakeWorker()
+	}
 }
 
 // written is write with an end, so that a database that hangs holds nobody for

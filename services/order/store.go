@@ -135,10 +135,11 @@ func places(after, n int) string {
 // read: errOvertaken otherwise. It returns the order with its new revision.
 func (s *store) save(ctx context.Context, o Order) (Order, error) {
 	n, err := s.db.Exec(ctx, `UPDATE orders SET state = $3, reason = $4, message = $5, payment_id = $6, version = $7, update_time = $8,
-			step = $9, attempts = $10, due_time = $11, payment_token = $12, revision = revision + 1
+			step = $9, attempts = $10, due_time = $11, payment_token = $12, stock_committed = $13, payment_captured = $14,
+			revision = revision + 1
 		WHERE id = $1 AND revision = $2`,
 		o.ID, o.revision, o.State, o.Reason, o.Message, o.PaymentID, o.Version, db.Micros(o.UpdateTime),
-		o.step, o.attempts, dueTime(o.due), o.token)
+		o.step, o.attempts, dueTime(o.due), o.token, o.committed, o.captured)
 	if err != nil {
 		return Order{}, fmt.Errorf("save order %s: %w", o.ID, err)
 	}
@@ -159,9 +160,11 @@ func (s *store) note(ctx context.Context, id string, news progress, now time.Tim
 			payment_captured = payment_captured OR $3, revision = revision + 1,
 			state = CASE WHEN `+all+` THEN $5 ELSE state END,
 			version = CASE WHEN `+all+` THEN version + 1 ELSE version END,
-			update_time = CASE WHEN `+all+` THEN $6 ELSE update_time END
+			update_time = CASE WHEN `+all+` THEN $6 ELSE update_time END,
+			step = CASE WHEN `+all+` THEN $7 ELSE step END,
+			due_time = CASE WHEN `+all+` THEN NULL ELSE due_time END
 		WHERE id = $1 AND state = $4 RETURNING `+orderColumns,
-		id, news.committed, news.captured, Confirmed, Completed, db.Micros(now)))
+		id, news.committed, news.captured, Confirmed, Completed, db.Micros(now), stepDone))
 	if errors.Is(err, errUnknown) {
 		return Order{}, false, nil
 	}

@@ -86,10 +86,12 @@ func scanOrders(rows *db.Rows) ([]Order, error) {
 	return orders, rows.Err()
 }
 
-// inherit makes all orders due that are not at rest, whatever their lease: for
-// a process that knows that the one which leased them is dead.
+// inherit makes all orders due that a saga works at, whatever their lease: for a
+// process that knows that the one which leased them is dead. Those that wait for
+// news were leased by nobody.
 func (s *store) inherit(ctx context.Context, now time.Time) error {
-	_, err := s.db.Exec(ctx, `UPDATE orders SET due_time = $1, revision = revision + 1 WHERE due_time > $1`, db.Micros(now))
+	_, err := s.db.Exec(ctx, `UPDATE orders SET due_time = $1, revision = revision + 1 WHERE due_time > $1 AND step <> $2`,
+		db.Micros(now), stepComplete)
 	if err != nil {
 		return fmt.Errorf("inherit orders: %w", err)
 	}

@@ -41,6 +41,8 @@ func (s Step) verb() string {
 		return "reserve"
 	case stepAuthorize:
 		return "authorize"
+	case stepComplete:
+		return "complete"
 	case stepUndoPayment:
 		return "void"
 	case stepUndoStock:
@@ -54,6 +56,8 @@ func (s State) verb() string {
 	switch s {
 	case Confirmed:
 		return "confirm"
+	case Completed:
+		return "completed"
 	case Rejected:
 		return "reject"
 	case Cancelling:

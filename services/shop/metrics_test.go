@@ -25,7 +25,7 @@ func TestMetricsTellWhatTheShopDid(t *testing.T) {
 			`orders_decided_total{order_reason="",order_state="COMPLETED",service_name="order"}`:                                              1,
 			fmt.Sprintf(`payments_money_total{payment_currency="%s",payment_entry="CAPTURE",service_name="payment"}`, total["currency_code"]): units + nanos/1e9,
 		}
-		for _, step := range []string{"RESERVE", "AUTHORIZE", "UNDO_PAYMENT", "UNDO_STOCK"} {
+		for _, step := range []string{"RESERVE", "AUTHORIZE", "COMPLETE", "UNDO_PAYMENT", "UNDO_STOCK"} {
 			want[fmt.Sprintf(`saga_orders{saga_step="%s",service_name="order"}`, step)] = 0
 			want[fmt.Sprintf(`saga_age_seconds{saga_step="%s",service_name="order"}`, step)] = 0
 		}

@@ -145,8 +145,9 @@ func startService(t *testing.T, name, dir string, log *logBuffer, addrs, more ma
 	}
 }
 
-// startBroker runs NATS as a server that is found over the network.
-func startBroker(t *testing.T, addr string) {
+// startBroker runs NATS as a server that is found over the network, and returns
+// what stops it before the test ends.
+func startBroker(t *testing.T, addr string) (stop func()) {
 	t.Helper()
 	var port int
 	if _, err := fmt.Sscanf(addr, "127.0.0.1:%d", &port); err != nil {
@@ -160,7 +161,9 @@ func startBroker(t *testing.T, addr string) {
 	if !s.ReadyForConnections(10 * time.Second) {
 		t.Fatal("the broker is not ready")
 	}
-	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	stop = func() { s.Shutdown(); s.WaitForShutdown() }
+	t.Cleanup(stop)
+	return stop
 }
 
 // waitForStock waits until a product of the catalog can be bought.

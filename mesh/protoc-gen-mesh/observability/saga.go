@@ -19,7 +19,7 @@ func saga(s *contract.Shop) *dashboard {
 	)
 	d.section("Under way", "From the database of the order service: all replicas tell of the same orders.")
 	d.add(8,
-		graph(8, "Orders at each step", "short", "RESERVE and AUTHORIZE lead to the decision, UNDO_PAYMENT and UNDO_STOCK take back.", line{most("saga_orders", "", "saga_step"), "{{saga_step}}"}).stacked(),
+		graph(8, "Orders at each step", "short", "RESERVE and AUTHORIZE lead to the decision, COMPLETE waits for stock and money to be taken, UNDO_PAYMENT and UNDO_STOCK take back.", line{most("saga_orders", "", "saga_step"), "{{saga_step}}"}).stacked(),
 		graph(8, "Oldest at each step", "s", "How long the first order has been where it is. The line is that of the alert.", line{most("saga_age_seconds", "", "saga_step"), "{{saga_step}}"}).limit(from(180, "red")),
 		graph(8, "Calls of the saga", "s", "p99 of what the order service waits for: prices, stock, payment, taking back.", line{made(`service_name="order"`).within(0.99, "rpc_method"), "{{rpc_method}}"}).traced(),
 	)

@@ -59,7 +59,8 @@ type InventoryServiceClient interface {
 	// comes too late is refused.
 	Release(ctx context.Context, in *ReleaseRequest, opts ...grpc.CallOption) (*ReleaseResponse, error)
 	// Commit makes what an order had reserved sold. The inventory does it by
-	// itself when it hears order.confirmed; this is for repair by hand.
+	// itself when it hears order.confirmed; an order that has waited for that in
+	// vain asks for it.
 	Commit(ctx context.Context, in *CommitRequest, opts ...grpc.CallOption) (*CommitResponse, error)
 	// SyncStock takes counts from a warehouse and confirms each one when it is
 	// stored. A count with a sequence not higher than the last one stored of that
@@ -187,7 +188,8 @@ type InventoryServiceServer interface {
 	// comes too late is refused.
 	Release(context.Context, *ReleaseRequest) (*ReleaseResponse, error)
 	// Commit makes what an order had reserved sold. The inventory does it by
-	// itself when it hears order.confirmed; this is for repair by hand.
+	// itself when it hears order.confirmed; an order that has waited for that in
+	// vain asks for it.
 	Commit(context.Context, *CommitRequest) (*CommitResponse, error)
 	// SyncStock takes counts from a warehouse and confirms each one when it is
 	// stored. A count with a sequence not higher than the last one stored of that

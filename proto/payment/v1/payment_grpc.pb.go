@@ -46,7 +46,8 @@ type PaymentServiceClient interface {
 	// order that was voided or refunded is refused with reason ORDER_VOIDED.
 	Authorize(ctx context.Context, in *AuthorizeRequest, opts ...grpc.CallOption) (*AuthorizeResponse, error)
 	// Capture takes the money that was authorized. The service does it by itself
-	// when it hears order.confirmed; this is for repair by hand.
+	// when it hears order.confirmed; an order that has waited for that in vain asks
+	// for it.
 	Capture(ctx context.Context, in *CaptureRequest, opts ...grpc.CallOption) (*CaptureResponse, error)
 	// Void gives back what was authorized and not captured. An order without a
 	// payment is remembered, so that an authorization which comes too late is
@@ -139,7 +140,8 @@ type PaymentServiceServer interface {
 	// order that was voided or refunded is refused with reason ORDER_VOIDED.
 	Authorize(context.Context, *AuthorizeRequest) (*AuthorizeResponse, error)
 	// Capture takes the money that was authorized. The service does it by itself
-	// when it hears order.confirmed; this is for repair by hand.
+	// when it hears order.confirmed; an order that has waited for that in vain asks
+	// for it.
 	Capture(context.Context, *CaptureRequest) (*CaptureResponse, error)
 	// Void gives back what was authorized and not captured. An order without a
 	// payment is remembered, so that an authorization which comes too late is
