@@ -77,7 +77,7 @@ func (s *Payments) open(ctx context.Context, req AuthorizeRequest) (Payment, err
 
 // ask asks the processor and records the answer.
 func (s *Payments) ask(ctx context.Context, p Payment, token string) (Payment, error) {
-	ref, err := s.processor.Authorize(ctx, AuthorizeInput{Key: p.ID, Amount: p.Amount, Token: token})
+	ref, err := s.processor.Authorize(ctx, AuthorizeInput{Key: p.ID, OrderID: p.OrderID, Amount: p.Amount, Token: token})
 	var d *Decline
 	switch {
 	case errors.As(err, &d):

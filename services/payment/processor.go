@@ -25,9 +25,10 @@ type Processor interface {
 
 // AuthorizeInput is what is to be set aside.
 type AuthorizeInput struct {
-	Key    string // of this charge: the same in every repetition
-	Amount money.Amount
-	Token  string // what the processor knows the card by; a secret
+	Key     string // of this charge: the same in every repetition
+	OrderID string // for people who look at the charge
+	Amount  money.Amount
+	Token   string // what the processor knows the card by; a secret
 }
 
 // Charge is what was authorized. An adapter to a processor that wants a key for

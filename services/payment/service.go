@@ -17,6 +17,12 @@ import (
 var schema embed.FS
 
 type config struct {
+	Processor     string `env:"PAYMENT_PROCESSOR" envDefault:"simulator" doc:"what moves the money: simulator (none is moved) or stripe"`
+	StripeKey     string `env:"STRIPE_API_KEY" doc:"a secret or restricted key of Stripe; those that begin with sk_test_ or rk_test_ move no money"`
+	StripeURL     string `env:"STRIPE_API_URL" envDefault:"https://api.stripe.com" doc:"where Stripe is"`
+	WebhookAddr   string `env:"STRIPE_WEBHOOK_ADDR" doc:"where Stripe's webhooks are heard, by POST /webhooks/stripe over HTTP; empty: nowhere"`
+	WebhookSecret string `env:"STRIPE_WEBHOOK_SECRET" doc:"with which Stripe signs them (whsec_...)"`
+
 	Timeout     time.Duration `env:"PROCESSOR_TIMEOUT" envDefault:"3s" doc:"how long the payment processor may take to answer"`
 	Latency     time.Duration `env:"SIMULATOR_LATENCY" envDefault:"20ms" doc:"how long the simulated processor takes to answer"`
 	Jitter      time.Duration `env:"SIMULATOR_JITTER" envDefault:"0s" doc:"up to how much longer it takes by chance"`
@@ -26,7 +32,7 @@ type config struct {
 
 // Validate checks what the types alone do not say.
 func (c *config) Validate() error {
-	var errs []error
+	errs := []error{c.validateStripe()}
 	if c.Timeout <= 0 {
 		errs = append(errs, fmt.Errorf("PROCESSOR_TIMEOUT: %v is not positive", c.Timeout))
 	}
@@ -42,10 +48,13 @@ func (c *config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// New returns the payment service, for app.Main and app.Run. Its processor is
-// the simulator.
+// New returns the payment service, for app.Main and app.Run. Its processor is the
+// one that the configuration names.
 func New() app.Service {
 	return newService(func(d *db.DB, cfg *config, env *app.Env) Processor {
+		if cfg.Processor == byStripe {
+			return newStripe(&stripeBook{d}, cfg, env.Log, env.Clock)
+		}
 		return newSimulator(&book{d}, cfg, env.Clock)
 	})
 }
@@ -100,6 +109,11 @@ func start(env *app.Env, database *db.DB, cfg *config, processor Processor) erro
 		return err
 	}
 	env.Go("worker", w.run)
+	if s, ok := processor.(*stripeProcessor); ok && cfg.WebhookAddr != "" {
+		h := &webhooks{payments: p, look: s.api.intent, secret: cfg.WebhookSecret, timeout: cfg.Timeout, log: env.Log}
+		env.ServeHTTP(cfg.WebhookAddr, h.handler())
+		env.Go("forget webhooks", h.forget)
+	}
 	l := &listener{payments: p, log: env.Log}
 	env.Go("events", func(ctx context.Context) error {
 		return bus.Consume(ctx, events.Consumer{Name: "payment", Subjects: []string{"order.confirmed"}, DB: database, Handle: l.handle})
