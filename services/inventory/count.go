@@ -125,6 +125,9 @@ func (v *Inventory) Sync(ctx context.Context, counts []Count) ([]Counted, error)
 	var refusal error
 	err := v.store.inTx(ctx, func(tx *store) error {
 		done, refusal = nil, nil // the transaction may be a repetition
+		if err := tx.lockCounted(ctx, counts); err != nil {
+			return err
+		}
 		for _, c := range counts {
 			r, err := v.sync(ctx, tx, c)
 			if fault.As(err) != nil {

@@ -9,22 +9,15 @@ import (
 	"github.com/meshmart/meshmart/services/internal/db"
 	"github.com/meshmart/meshmart/services/internal/db/dbtest"
 	"github.com/meshmart/meshmart/services/internal/events"
-	"github.com/meshmart/meshmart/services/internal/idem"
 )
 
 // FuzzHear has the inventory act on any bytes as each event that it listens to:
 // an event takes effect or is malformed, since any other error would bring it
 // back for ever, and the stock adds up.
 func FuzzHear(f *testing.F) {
-	d := dbtest.Open(f, dbtest.SQLite(f), idem.Schema, events.Schema, db.Schema{Name: "inventory", FS: schema})
-	bus, err := events.Connect(events.Config{URL: "nats://127.0.0.1:1"}) // nobody there: the outbox keeps all
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Cleanup(func() { bus.Close() })
-	now := time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)
-	inv := &Inventory{store: &store{d}, events: &announcer{events.NewOutbox(d, bus)}, clock: func() time.Time { return now }}
-	l := &listener{inv: inv, log: slog.New(slog.DiscardHandler)}
+	d := dbtest.Open(f, dbtest.SQLite(f), schemas()...)
+	inv := over(f, d)
+	l := newListener(inv, slog.New(slog.DiscardHandler))
 	f.Fuzz(func(t *testing.T, kind uint8, data []byte) {
 		anew(t, inv)
 		e := events.Event{ID: "e", Subject: heard()[int(kind)%len(heard())], Data: data}

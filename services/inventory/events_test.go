@@ -23,7 +23,7 @@ func hear(ctx context.Context, inv *Inventory, subject string, m proto.Message) 
 	if err != nil {
 		return err
 	}
-	l := &listener{inv: inv, log: slog.New(slog.DiscardHandler)}
+	l := newListener(inv, slog.New(slog.DiscardHandler))
 	return inv.store.db.InTx(ctx, func(tx *db.DB) error {
 		return l.handle(ctx, tx, events.Event{ID: "e", Subject: subject, Data: data})
 	})
@@ -157,7 +157,7 @@ func TestMalformedEventsAreDropped(t *testing.T) {
 				t.Errorf("%s: %v", subject, err)
 			}
 		}
-		l := &listener{inv: inv}
+		l := newListener(inv, slog.New(slog.DiscardHandler))
 		for _, subject := range heard() {
 			err := l.handle(t.Context(), inv.store.db, events.Event{Subject: subject, Data: []byte{0xff}})
 			if !errors.Is(err, events.ErrMalformed) {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/meshmart/meshmart/services/internal/batch"
 	"github.com/meshmart/meshmart/services/internal/fault"
 )
 
@@ -70,6 +71,7 @@ type Inventory struct {
 	store  *store
 	events *announcer
 	clock  func() time.Time
+	writes batch.Writer[*change] // what is done for orders
 }
 
 // canonical returns the items in the order of their products, in which all

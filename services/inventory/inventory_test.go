@@ -32,23 +32,41 @@ const (
 func each(t *testing.T, fn func(t *testing.T, inv *Inventory)) {
 	t.Helper()
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {
-		bus, err := events.Connect(events.Config{URL: "nats://127.0.0.1:1"}) // nobody there: the outbox keeps all
-		if err != nil {
+		fn(t, stocked(t, d))
+	}, schemas()...)
+}
+
+func schemas() []db.Schema {
+	return []db.Schema{idem.Schema, events.Schema, {Name: "inventory", FS: schema}}
+}
+
+// over returns an inventory on a database, whose clock stands.
+func over(t testing.TB, d *db.DB) *Inventory {
+	t.Helper()
+	bus, err := events.Connect(events.Config{URL: "nats://127.0.0.1:1"}) // nobody there: the outbox keeps all
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { bus.Close() })
+	now := time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)
+	inv := &Inventory{store: &store{d}, events: &announcer{events.NewOutbox(d, bus)}, clock: func() time.Time { return now }}
+	inv.writes.Parallel = d.Parallel()
+	return inv
+}
+
+// stocked returns an inventory of mugs and pens.
+func stocked(t testing.TB, d *db.DB) *Inventory {
+	t.Helper()
+	inv := over(t, d)
+	for id, n := range map[string]int64{mug: 10, pen: 5, old: 5} {
+		if err := inv.store.add(t.Context(), id, n, inv.clock(), inv.clock()); err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { bus.Close() })
-		now := time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)
-		inv := &Inventory{store: &store{d}, events: &announcer{events.NewOutbox(d, bus)}, clock: func() time.Time { return now }}
-		for id, n := range map[string]int64{mug: 10, pen: 5, old: 5} {
-			if err := inv.store.add(t.Context(), id, n, now, now); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := inv.store.discontinue(t.Context(), old, now, now); err != nil {
-			t.Fatal(err)
-		}
-		fn(t, inv)
-	}, idem.Schema, events.Schema, db.Schema{Name: "inventory", FS: schema})
+	}
+	if err := inv.store.discontinue(t.Context(), old, inv.clock(), inv.clock()); err != nil {
+		t.Fatal(err)
+	}
+	return inv
 }
 
 // check compares what there is: available, reserved, sold.

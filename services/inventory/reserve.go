@@ -17,24 +17,29 @@ func (v *Inventory) Reserve(ctx context.Context, orderID string, items []Item) e
 	if err != nil {
 		return err
 	}
-	err = v.store.inTx(ctx, func(tx *store) error {
-		if err := tx.recordReservation(ctx, orderID, v.clock()); err != nil {
-			return err
+	alone := func() error {
+		err := v.store.inTx(ctx, func(tx *store) error { return v.reserve(ctx, tx, orderID, items) })
+		if isDuplicate(err) {
+			return reservedBefore(ctx, v.store, orderID, items)
 		}
-		for _, it := range items {
-			if err := v.take(ctx, tx, it); err != nil {
-				return err
-			}
-		}
-		if err := tx.addItems(ctx, orderID, items); err != nil {
-			return err
-		}
-		return v.events.reserved(ctx, tx, orderID, items)
-	})
-	if isDuplicate(err) {
-		return reservedBefore(ctx, v.store, orderID, items)
+		return err
 	}
-	return err
+	return v.writes.Do(ctx, &change{ctx: ctx, verb: reserving, orderID: orderID, items: items}, alone, v.together)
+}
+
+func (v *Inventory) reserve(ctx context.Context, tx *store, orderID string, items []Item) error {
+	if err := tx.recordReservation(ctx, orderID, v.clock()); err != nil {
+		return err
+	}
+	for _, it := range items {
+		if err := v.take(ctx, tx, it); err != nil {
+			return err
+		}
+	}
+	if err := tx.addItems(ctx, orderID, items); err != nil {
+		return err
+	}
+	return v.events.one(ctx, tx, reserving, orderID, items)
 }
 
 // reservedBefore answers a repetition.
@@ -43,19 +48,27 @@ func reservedBefore(ctx context.Context, store *store, orderID string, items []I
 	if err != nil {
 		return err
 	}
-	if st.over() {
-		return released(orderID)
-	}
 	had, err := store.items(ctx, orderID)
-	if err != nil {
-		return err
+	if err == nil {
+		err = again(orderID, st, had, items)
 	}
-	if !slices.Equal(had, items) {
+	if err == nil {
+		idem.Replayed(ctx)
+	}
+	return err
+}
+
+// again decides on a repetition, for an order that had reserved something or was
+// released.
+func again(orderID string, st state, had, items []Item) error {
+	switch {
+	case st.over():
+		return released(orderID)
+	case !slices.Equal(had, items):
 		return fault.Violations(fault.Violation{
 			Field: "items", Reason: reasonOrderReused, Text: "the order has reserved other items before",
 		})
 	}
-	idem.Replayed(ctx)
 	return nil
 }
 
@@ -73,22 +86,34 @@ func (v *Inventory) take(ctx context.Context, tx *store, it Item) error {
 			return err
 		}
 		s, found, err := tx.find(ctx, it.ProductID)
-		switch {
-		case err != nil:
+		if err == nil {
+			err = refusal(s, found, it)
+		}
+		if err != nil {
 			return err
-		case !found || s.Discontinued:
-			return fault.Refused(reasonUnavailable, "product %s can't be ordered", it.ProductID).With("product_id", it.ProductID)
-		case s.Available < it.Quantity:
-			return fault.Refused(reasonOutOfStock, "only %d of %s are left", s.Available, it.ProductID).
-				With("product_id", it.ProductID).With("available", strconv.FormatInt(s.Available, 10))
 		}
 	}
+}
+
+// refusal says why an item can't be had, or nil.
+func refusal(s Stock, found bool, it Item) error {
+	switch {
+	case !found || s.Discontinued:
+		return fault.Refused(reasonUnavailable, "product %s can't be ordered", it.ProductID).With("product_id", it.ProductID)
+	case s.Available < it.Quantity:
+		return fault.Refused(reasonOutOfStock, "only %d of %s are left", s.Available, it.ProductID).
+			With("product_id", it.ProductID).With("available", strconv.FormatInt(s.Available, 10))
+	}
+	return nil
 }
 
 // Release makes available again what the order had reserved or bought. An
 // order that had neither is remembered as released.
 func (v *Inventory) Release(ctx context.Context, orderID string) error {
-	return v.store.inTx(ctx, func(tx *store) error { return v.release(ctx, tx, orderID) })
+	alone := func() error {
+		return v.store.inTx(ctx, func(tx *store) error { return v.release(ctx, tx, orderID) })
+	}
+	return v.writes.Do(ctx, &change{ctx: ctx, verb: releasing, orderID: orderID}, alone, v.together)
 }
 
 func (v *Inventory) release(ctx context.Context, tx *store, orderID string) error {
@@ -115,13 +140,16 @@ func (v *Inventory) release(ctx context.Context, tx *store, orderID string) erro
 	if err != nil {
 		return err
 	}
-	return v.events.released(ctx, tx, orderID, items)
+	return v.events.one(ctx, tx, releasing, orderID, items)
 }
 
 // Commit makes what the order had reserved sold. Repeating it changes nothing;
 // without a reservation it is refused with ORDER_RELEASED.
 func (v *Inventory) Commit(ctx context.Context, orderID string) error {
-	return v.store.inTx(ctx, func(tx *store) error { return v.commit(ctx, tx, orderID) })
+	alone := func() error {
+		return v.store.inTx(ctx, func(tx *store) error { return v.commit(ctx, tx, orderID) })
+	}
+	return v.writes.Do(ctx, &change{ctx: ctx, verb: committing, orderID: orderID}, alone, v.together)
 }
 
 func (v *Inventory) commit(ctx context.Context, tx *store, orderID string) error {
@@ -144,7 +172,7 @@ func (v *Inventory) commit(ctx context.Context, tx *store, orderID string) error
 	if err != nil {
 		return err
 	}
-	return v.events.committed(ctx, tx, orderID, items)
+	return v.events.one(ctx, tx, committing, orderID, items)
 }
 
 // moveAll moves all items of the order and returns them.

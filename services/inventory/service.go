@@ -37,9 +37,10 @@ func start(ctx context.Context, env *app.Env) error {
 	}
 	st := &store{database}
 	inv := &Inventory{store: st, events: &announcer{outbox}, clock: env.Clock}
-	l := &listener{inv: inv, log: env.Log}
+	inv.writes.Parallel = database.Parallel()
+	l := newListener(inv, env.Log)
 	env.Go("events", func(ctx context.Context) error {
-		return bus.Consume(ctx, events.Consumer{Name: "inventory", Subjects: heard(), DB: database, Handle: l.handle})
+		return bus.Consume(ctx, events.Consumer{Name: "inventory", Subjects: heard(), DB: database, Handle: l.handle, Together: true})
 	})
 	inventorypb.RegisterInventoryServiceServer(env.Server, &handler{inv: inv, store: st, draining: env.Draining()})
 	return nil

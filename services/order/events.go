@@ -48,7 +48,28 @@ func consumer(s *Orders, d *db.DB) events.Consumer {
 		Handle: func(ctx context.Context, tx *db.DB, e events.Event) error {
 			return s.heard(ctx, &store{tx}, e)
 		},
+		Key: orderOf,
 	}
+}
+
+// orderOf returns which order an event is about: no other is touched for it.
+func orderOf(e events.Event) string {
+	var err error
+	var id string
+	switch e.Subject {
+	case "stock.committed":
+		m := &inventorypb.StockCommitted{}
+		err = e.Unmarshal(m)
+		id = m.GetOrderId()
+	default: // both messages have the payment in the same field
+		m := &paymentpb.PaymentCaptured{}
+		err = e.Unmarshal(m)
+		id = m.GetPayment().GetOrderId()
+	}
+	if err != nil {
+		return ""
+	}
+	return id
 }
 
 func (s *Orders) heard(ctx context.Context, tx *store, e events.Event) error {
@@ -87,7 +108,7 @@ func changed() events.Tail {
 func (h *hub) wakeOn(_ context.Context, e events.Event) error {
 	m := &orderpb.OrderConfirmed{} // all the messages have the order in the same field
 	if err := e.Unmarshal(m); err == nil {
-		h.wake(m.GetOrder().GetId(), Order{})
+		h.wake(m.GetOrder().GetId(), Order{Version: m.GetOrder().GetVersion()})
 	}
 	return nil // one that can't be read must not end the tail
 }

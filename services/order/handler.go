@@ -94,30 +94,42 @@ func (h *handler) CancelOrder(ctx context.Context, req *orderpb.CancelOrderReque
 }
 
 func (h *handler) WatchOrder(req *orderpb.WatchOrderRequest, stream grpc.ServerStreamingServer[orderpb.WatchOrderResponse]) error {
-	o, err := h.visible(stream.Context(), id(req.GetId()))
+	user, err := caller(stream.Context())
 	if err != nil {
 		return err
 	}
-	return h.orders.Watch(stream.Context(), o.ID, req.GetAfterVersion(), func(c Change, o Order) error {
-		return stream.Send(&orderpb.WatchOrderResponse{Change: c.proto(), Order: o.proto()})
+	return h.orders.Watch(stream.Context(), id(req.GetId()), Watcher{
+		After: req.GetAfterVersion(),
+		May:   func(o Order) error { return mayRead(user, o) },
+		Send: func(c Change, o *Order) error {
+			return stream.Send(&orderpb.WatchOrderResponse{Change: c.proto(), Order: o.proto()})
+		},
 	})
 }
 
-// visible returns the order if the caller may see it. To others it does not
-// exist, so that nobody learns whose orders there are.
+// visible returns the order if the caller may see it.
 func (h *handler) visible(ctx context.Context, id string) (Order, error) {
 	user, err := caller(ctx)
 	if err != nil {
 		return Order{}, err
 	}
 	o, err := h.store.order(ctx, id)
+	if err == nil {
+		err = mayRead(user, o)
+	}
 	if err != nil {
 		return Order{}, err
 	}
-	if !user.MayRead(o.UserID) {
-		return Order{}, errUnknown
-	}
 	return o, nil
+}
+
+// mayRead returns an error to others than may see the order: to them it does not
+// exist, so that nobody learns whose orders there are.
+func mayRead(user *auth.Principal, o Order) error {
+	if !user.MayRead(o.UserID) {
+		return errUnknown
+	}
+	return nil
 }
 
 func caller(ctx context.Context) (*auth.Principal, error) {

@@ -146,12 +146,12 @@ var errUnknown = fault.NotFound("there is no such order")
 // its announcement, all three or none.
 func (s *Orders) write(ctx context.Context, o, next Order) (Order, error) {
 	if next.State == o.State {
-		return s.store.save(ctx, next)
+		return s.store.of(next.ID).save(ctx, next)
 	}
 	ctx, span := s.span(ctx, next, next.State.verb())
 	defer span.End()
 	var written Order
-	err := s.store.inTx(ctx, func(tx *store) (err error) {
+	err := s.store.of(next.ID).inTx(ctx, func(tx *store) (err error) {
 		written, err = s.writeIn(ctx, tx, next)
 		return err
 	})
@@ -179,8 +179,8 @@ func (s *Orders) publish(ctx context.Context, tx *store, o Order) error {
 		return err
 	}
 	tx.afterCommit(func() {
+		s.count(ctx, o) // before anybody is told
 		s.hub.wake(o.ID, o)
-		s.count(ctx, o)
 	})
 	return nil
 }

@@ -103,7 +103,7 @@ func TestPlaceReturnsPendingWhenTimeIsUp(t *testing.T) {
 			return nil
 		}
 		s := w.replica(d)
-		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		o, err := s.Place(ctx, request())
 		if err != nil || o.State != Pending || ctx.Err() != nil {

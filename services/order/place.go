@@ -159,7 +159,7 @@ func sum(items []Item) (money.Amount, error) {
 // add takes the order into the database, with its history and announcement. It
 // reports false if the request has made one already.
 func (s *Orders) add(ctx context.Context, o Order, r Request) (added bool, err error) {
-	err = s.store.inTx(ctx, func(tx *store) error {
+	err = s.store.of(o.ID).inTx(ctx, func(tx *store) error {
 		if err := tx.add(ctx, o, r); err != nil {
 			return err
 		}

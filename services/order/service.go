@@ -80,6 +80,7 @@ func start(ctx context.Context, env *app.Env, cfg *config) error {
 	env.Go("resume orders", orders.Resume)
 	env.Go("completion", func(ctx context.Context) error { return bus.Consume(ctx, consumer(orders, d)) })
 	env.Go("wake watchers", func(ctx context.Context) error { return bus.Tail(ctx, changed(), orders.hub.wakeOn) })
+	env.Go("tell watchers", orders.Tell)
 	orderpb.RegisterOrderServiceServer(env.Server, &handler{orders: orders, store: orders.store, spec: listing()})
 	return nil
 }

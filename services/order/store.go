@@ -20,6 +20,10 @@ func (s *store) inTx(ctx context.Context, fn func(tx *store) error) error {
 	return s.db.InTx(ctx, func(tx *db.DB) error { return fn(&store{tx}) })
 }
 
+// of returns the store for work on one order, and no other: in a crowd it shares its
+// commits with that on others.
+func (s *store) of(id string) *store { return &store{s.db.Of(id)} }
+
 // isDuplicate reports whether something was there already.
 func isDuplicate(err error) bool { return db.IsDuplicate(err) }
 
@@ -81,15 +85,6 @@ func (s *store) byRequest(ctx context.Context, userID, requestID string) (Order,
 	}
 	o, err = s.withItems(ctx, o)
 	return o, fingerprint, err
-}
-
-// state returns the state and version of the order.
-func (s *store) state(ctx context.Context, id string) (st State, version int64, err error) {
-	err = s.db.Row(ctx, `SELECT state, version FROM orders WHERE id = $1`, id).Scan(&st, &version)
-	if err != nil {
-		return "", 0, fmt.Errorf("state of order %s: %w", id, err)
-	}
-	return st, version, nil
 }
 
 // add inserts the order with its items. If the user's request has made one

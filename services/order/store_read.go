@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/meshmart/meshmart/services/internal/db"
 	"github.com/meshmart/meshmart/services/internal/list"
 )
 
@@ -38,10 +37,6 @@ func (s *store) list(ctx context.Context, userID string, q *list.Query) (page, e
 		cond, args = "user_id = $1", []any{userID}
 	}
 	var p page
-	count, values := q.Count("orders", cond, args...)
-	if err := s.db.Row(ctx, count, values...).Scan(&p.Total); err != nil {
-		return page{}, fmt.Errorf("count orders: %w", err)
-	}
 	tail, values := q.Page(cond, args...)
 	rows, err := s.db.Query(ctx, `SELECT `+orderColumns+`, `+q.Keys()+` FROM orders`+tail, values...)
 	if err != nil {
@@ -50,6 +45,12 @@ func (s *store) list(ctx context.Context, userID string, q *list.Query) (page, e
 	p.Orders, p.NextToken, err = list.Scan(q, rows, func(r list.Row) (Order, error) { return scanOrder(r) })
 	if err != nil {
 		return page{}, fmt.Errorf("list orders: %w", err)
+	}
+	if p.Total = len(p.Orders); !q.Whole(p.NextToken) {
+		count, values := q.Count("orders", cond, args...)
+		if err := s.db.Row(ctx, count, values...).Scan(&p.Total); err != nil {
+			return page{}, fmt.Errorf("count orders: %w", err)
+		}
 	}
 	return p, s.fillItems(ctx, p.Orders)
 }
@@ -87,25 +88,4 @@ func (s *store) fillItems(ctx context.Context, orders []Order) error {
 		o.Items = append(o.Items, item)
 	}
 	return rows.Err()
-}
-
-// changes returns what the order's history has after that version.
-func (s *store) changes(ctx context.Context, id string, after int64) ([]Change, error) {
-	rows, err := s.db.Query(ctx, `SELECT version, state, reason, change_time FROM order_changes
-		WHERE order_id = $1 AND version > $2 ORDER BY version`, id, after)
-	if err != nil {
-		return nil, fmt.Errorf("history of order %s: %w", id, err)
-	}
-	defer rows.Close()
-	var changes []Change
-	for rows.Next() {
-		var c Change
-		var us int64
-		if err := rows.Scan(&c.Version, &c.State, &c.Reason, &us); err != nil {
-			return nil, fmt.Errorf("history of order %s: %w", id, err)
-		}
-		c.Time = db.Time(us)
-		changes = append(changes, c)
-	}
-	return changes, rows.Err()
 }

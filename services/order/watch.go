@@ -2,123 +2,147 @@ package order
 
 import (
 	"context"
-	"sync"
+	"fmt"
 	"time"
 
+	"github.com/meshmart/meshmart/services/internal/apart"
 	"github.com/meshmart/meshmart/services/internal/fault"
 )
 
-// A watcher is woken by the hub. In case that it was not, since the change is
-// another replica's and the broker is away, it looks by itself: after firstLook,
-// and as long as nothing happens less and less often.
-const (
-	firstLook = 5 * time.Second
-	mostLook  = 30 * time.Second
-)
+// Watcher is who follows an order. Nothing of it is called twice at a time.
+type Watcher struct {
+	// After is the version that was seen last. It rises with what is sent.
+	After int64
+	// May returns an error if the order is not for this watcher to see.
+	May func(Order) error
+	// Send gets every state that the order has reached after that version, and the
+	// order as it was by then or later.
+	Send func(Change, *Order) error
+}
 
-// Watch calls send with every state that the order has reached after that
-// version, and the order as it is by then, and returns nil when no more can
-// come by itself. When the service drains it returns UNAVAILABLE; the last
-// version sent is where to go on.
-func (s *Orders) Watch(ctx context.Context, id string, after int64, send func(Change, Order) error) error {
-	woken, leave := s.hub.join(id)
-	defer leave()
-	for look := firstLook; ; look = min(2*look, mostLook) {
-		last, ended, err := s.catchUp(ctx, id, after, send)
-		if ended || err != nil {
-			return err
-		}
-		if last > after {
-			after, look = last, firstLook
-		}
+// Watch tells w what becomes of the order, and returns nil when no more can come
+// by itself. When the service drains it returns UNAVAILABLE.
+//
+// There may be ten thousand who wait here. So what they need for a moment only is
+// done apart, and the order is read once for all of them, by Tell.
+func (s *Orders) Watch(ctx context.Context, id string, w Watcher) (err error) {
+	heard := s.hub.follow(id)
+	defer s.hub.unfollow(id)
+	ended := false
+	apart.Run(func() { ended, err = s.catchUp(ctx, id, &w) })
+	for !ended && err == nil {
 		select {
-		case <-woken:
-		case <-time.After(jitter(look)):
+		case <-heard.told:
+			apart.Run(func() { ended, err = w.hear(&heard.history) })
+			heard = heard.next
 		case <-s.draining:
-			return fault.Unavailable(time.Second, "the service restarts; watch again with after_version=%d", after)
+			return fault.Unavailable(time.Second, "the service restarts; watch again with after_version=%d", w.After)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
+	return err
 }
 
-// catchUp sends what has happened after that version. It returns the version
-// that it came to, and whether that is the end. There may be changes that came
-// while it sent: then we have been woken as well.
-func (s *Orders) catchUp(ctx context.Context, id string, after int64, send func(Change, Order) error) (int64, bool, error) {
-	state, version, err := s.store.state(ctx, id)
-	if err != nil || version <= after {
-		return after, err == nil && state.Final(), err
-	}
-	changes, err := s.store.changes(ctx, id, after)
-	if err != nil {
-		return after, false, err
-	}
-	o, err := s.store.order(ctx, id)
-	if err != nil {
-		return after, false, err
-	}
-	for _, c := range changes {
-		if err := send(c, o); err != nil {
-			return after, false, err
+// catchUp tells what has happened before, to who follows the order already: what
+// happens from now on is heard.
+func (s *Orders) catchUp(ctx context.Context, id string, w *Watcher) (ended bool, err error) {
+	for {
+		h, err := s.store.history(ctx, id)
+		if err != nil {
+			return false, err
 		}
-		after = c.Version
+		if err := w.May(h.order); err != nil {
+			return false, err
+		}
+		if ended, err := w.hear(&h); ended || err != nil || !s.hub.behind(h.order) {
+			return ended, err
+		}
 	}
-	return after, o.State.Final() && o.Version <= after, nil
 }
 
-// maxWatchers bounds a hub. Who finds no place is never woken, and lives on
-// looking by itself.
-const maxWatchers = 50_000
-
-// hub wakes those who wait for an order to change.
-type hub struct {
-	mu      sync.Mutex
-	waiting map[string]map[chan Order]bool // by order; no entry is empty
-	n       int
+// hear sends what is new of h, and reports whether that is the end.
+func (w *Watcher) hear(h *history) (ended bool, err error) {
+	for _, c := range h.changes {
+		if c.Version <= w.After {
+			continue
+		}
+		if err := w.Send(c, &h.order); err != nil {
+			return false, err
+		}
+		w.After = c.Version
+	}
+	return h.order.State.Final() && h.order.Version <= w.After, nil
 }
 
-func newHub() *hub { return &hub{waiting: map[string]map[chan Order]bool{}} }
+const (
+	// tellEvery is how often Tell looks at the watched orders by itself: what another
+	// replica has changed while the broker is away is heard of by nobody.
+	tellEvery = 5 * time.Second
+	// tellWithin bounds a read for all watchers, so that one that hangs is not all
+	// that they ever get.
+	tellWithin = 5 * time.Second
+	// mostTold is how many orders are read at once.
+	mostTold = 128
+)
 
-// join returns a channel that gets something when the order has changed, once
-// for any number of changes since it was last read: the order as it is by then,
-// where that is known, or one without an id. The caller joins first and looks at
-// the order then, so as to miss nothing, and leaves in the end.
-func (h *hub) join(id string) (woken <-chan Order, leave func()) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.n >= maxWatchers {
-		return nil, func() {}
-	}
-	c := make(chan Order, 1)
-	if h.waiting[id] == nil {
-		h.waiting[id] = map[chan Order]bool{}
-	}
-	h.waiting[id][c] = true
-	h.n++
-	return c, func() { h.leave(id, c) }
-}
-
-func (h *hub) leave(id string, c chan Order) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.waiting[id], c)
-	if len(h.waiting[id]) == 0 {
-		delete(h.waiting, id)
-	}
-	h.n--
-}
-
-// wake wakes those who wait for the order, and tells them what it is now, unless
-// that is not known; it never blocks.
-func (h *hub) wake(id string, now Order) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for c := range h.waiting[id] {
+// Tell tells those who watch orders what has become of them, until ctx is done.
+func (s *Orders) Tell(ctx context.Context) error {
+	tick := time.NewTicker(tellEvery)
+	defer tick.Stop()
+	for {
+		if err := s.tell(ctx); err != nil {
+			return err
+		}
 		select {
-		case <-c: // what it was told is out of date
-		default:
+		case <-s.hub.nudge:
+		case <-tick.C:
+			if err := s.look(ctx); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return nil
 		}
-		c <- now // there is room: nobody else sends
 	}
+}
+
+// tell reads the orders that have changed, and publishes them.
+func (s *Orders) tell(ctx context.Context) error {
+	for {
+		ids := s.hub.takeStale(mostTold)
+		if ids == nil {
+			return nil
+		}
+		all, err := readWithin(ctx, ids, s.store.histories)
+		if err != nil {
+			s.hub.stir(ids...) // they are still to be told
+			return fmt.Errorf("read for watchers: %w", err)
+		}
+		for _, h := range all {
+			s.hub.publish(h)
+		}
+	}
+}
+
+// look finds out which of the watched orders have changed.
+func (s *Orders) look(ctx context.Context) error {
+	known := s.hub.following()
+	for len(known) > 0 {
+		ids := known[:min(mostTold, len(known))]
+		known = known[len(ids):]
+		versions, err := readWithin(ctx, ids, s.store.versions)
+		if err != nil {
+			return fmt.Errorf("look for watchers: %w", err)
+		}
+		for id, v := range versions {
+			s.hub.changed(id, v)
+		}
+	}
+	return nil
+}
+
+func readWithin[T any](ctx context.Context, ids []string, read func(context.Context, []string) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, tellWithin)
+	defer cancel()
+	return read(ctx, ids)
 }

@@ -204,7 +204,7 @@ func (s *Payments) settle(ctx context.Context, p Payment, r result) (Payment, er
 	defer cancel()
 	var now Payment
 	var ok bool
-	err := s.store.inTx(ctx, func(tx *store) (err error) {
+	err := s.store.of(p.OrderID).inTx(ctx, func(tx *store) (err error) {
 		if now, ok, err = tx.settle(ctx, p, r, s.clock()); err != nil || !ok {
 			return err
 		}

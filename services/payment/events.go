@@ -49,6 +49,15 @@ type listener struct {
 	log      *slog.Logger
 }
 
+// orderOf returns whose payment an event is about: no other is touched for it.
+func orderOf(e events.Event) string {
+	m := &orderpb.OrderConfirmed{}
+	if e.Unmarshal(m) != nil {
+		return ""
+	}
+	return m.GetOrder().GetId()
+}
+
 func (l *listener) handle(ctx context.Context, d *db.DB, e events.Event) error {
 	m := &orderpb.OrderConfirmed{}
 	if err := e.Unmarshal(m); err != nil {

@@ -116,7 +116,7 @@ func start(env *app.Env, database *db.DB, cfg *config, processor Processor) erro
 	}
 	l := &listener{payments: p, log: env.Log}
 	env.Go("events", func(ctx context.Context) error {
-		return bus.Consume(ctx, events.Consumer{Name: "payment", Subjects: []string{"order.confirmed"}, DB: database, Handle: l.handle})
+		return bus.Consume(ctx, events.Consumer{Name: "payment", Subjects: []string{"order.confirmed"}, DB: database, Handle: l.handle, Key: orderOf})
 	})
 	paymentpb.RegisterPaymentServiceServer(env.Server, &handler{payments: p, store: p.store})
 	return nil

@@ -19,6 +19,10 @@ func (s *store) inTx(ctx context.Context, fn func(tx *store) error) error {
 	return s.db.InTx(ctx, func(tx *db.DB) error { return fn(&store{tx}) })
 }
 
+// of returns the store for work on what belongs to one order, and nothing else: in a
+// crowd it shares its commits with that of others.
+func (s *store) of(orderID string) *store { return &store{s.db.Of(orderID)} }
+
 // unavailable reports whether err is an outage of the database.
 func unavailable(err error) bool { return db.IsUnavailable(err) }
 
@@ -56,7 +60,7 @@ func (s *store) byID(ctx context.Context, id string) (Payment, bool, error) {
 
 // add stores a payment, or returns the one that the order has, and false.
 func (s *store) add(ctx context.Context, p Payment) (kept Payment, added bool, err error) {
-	n, err := s.db.Exec(ctx, `INSERT INTO payments (`+paymentColumns+`)
+	n, err := s.db.Of(p.OrderID).Exec(ctx, `INSERT INTO payments (`+paymentColumns+`)
 		VALUES ($1, $2, $3, $4, $5, $6, '', '', '', $7, $8, $9, 0, '') ON CONFLICT (order_id) DO NOTHING`,
 		p.ID, p.OrderID, p.UserID, p.State, p.Amount.Currency, p.Amount.Micros,
 		p.Version, db.Micros(p.Created), db.Micros(p.Updated))
@@ -75,7 +79,7 @@ func (s *store) add(ctx context.Context, p Payment) (kept Payment, added bool, e
 // change under way, unless somebody else has moved it. It returns the payment
 // as it is then.
 func (s *store) begin(ctx context.Context, p Payment, w wish) (Payment, error) {
-	now, ok, err := s.one(ctx, "begin "+string(w.to)+" of payment "+p.ID, `
+	now, ok, err := s.of(p.OrderID).one(ctx, "begin "+string(w.to)+" of payment "+p.ID, `
 		UPDATE payments SET state = $3, due_time = $4, attempts = 0, trace = $5 WHERE id = $1 AND state = $2
 		RETURNING `+paymentColumns, p.ID, p.State, w.to, db.Micros(w.due), w.trace)
 	if err == nil && !ok {
@@ -109,7 +113,7 @@ func (s *store) settle(ctx context.Context, p Payment, r result, now time.Time) 
 
 // postpone has the worker try the change again at that time.
 func (s *store) postpone(ctx context.Context, p Payment, due time.Time) error {
-	_, err := s.db.Exec(ctx, `UPDATE payments SET due_time = $3, attempts = attempts + 1 WHERE id = $1 AND state = $2`,
+	_, err := s.db.Of(p.OrderID).Exec(ctx, `UPDATE payments SET due_time = $3, attempts = attempts + 1 WHERE id = $1 AND state = $2`,
 		p.ID, p.State, db.Micros(due))
 	if err != nil {
 		return fmt.Errorf("postpone payment %s: %w", p.ID, err)

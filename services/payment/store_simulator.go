@@ -27,7 +27,7 @@ type charge struct {
 
 // add enters a charge, or returns the one that the key has.
 func (b *book) add(ctx context.Context, c charge, now time.Time) (charge, error) {
-	n, err := b.db.Exec(ctx, `
+	n, err := b.db.Of(c.Key).Exec(ctx, `
 		INSERT INTO processor_charges (key, ref, state, currency, amount, reason, capture_decline, create_time, update_time)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8) ON CONFLICT (key) DO NOTHING`,
 		c.Key, c.Ref, c.State, c.Amount.Currency, c.Amount.Micros, c.Reason, c.CaptureDecline, db.Micros(now))
@@ -52,7 +52,7 @@ const chargeColumns = `ref, state, currency, amount, reason, capture_decline`
 // returns none.
 func (b *book) one(ctx context.Context, key, query string, args ...any) (charge, bool, error) {
 	c := charge{Key: key}
-	err := b.db.Row(ctx, query, args...).
+	err := b.db.Of(key).Row(ctx, query, args...).
 		Scan(&c.Ref, &c.State, &c.Amount.Currency, &c.Amount.Micros, &c.Reason, &c.CaptureDecline)
 	if errors.Is(err, sql.ErrNoRows) {
 		return c, false, nil

@@ -47,10 +47,10 @@ type watcher struct {
 	log *slog.Logger
 }
 
-// watch calls send with every change after the one with that number, or with
-// those from now on if it is 0, until ctx is done or send fails. ready is
+// watch calls send with every change after the one at that place, or with those
+// from now on if it is the zero value, until ctx is done or send fails. ready is
 // called when no change can be missed any more.
-func (w *watcher) watch(ctx context.Context, after uint64, ready func(), send func(*productpb.WatchProductsResponse) error) error {
+func (w *watcher) watch(ctx context.Context, after events.Place, ready func(), send func(*productpb.WatchProductsResponse) error) error {
 	tail := events.Tail{
 		Subjects: []string{subjectCreated, subjectUpdated, subjectDeleted},
 		After:    after,
@@ -86,5 +86,5 @@ func changeOf(e events.Event) (*productpb.WatchProductsResponse, error) {
 	if err := e.Unmarshal(m); err != nil {
 		return nil, err
 	}
-	return &productpb.WatchProductsResponse{Change: c, Product: m.GetProduct(), ResumeToken: resumeToken(e.Sequence)}, nil
+	return &productpb.WatchProductsResponse{Change: c, Product: m.GetProduct(), ResumeToken: resumeToken(e.Place)}, nil
 }

@@ -87,15 +87,11 @@ func (h *handler) ListProducts(ctx context.Context, req *productpb.ListProductsR
 	if err != nil {
 		return nil, err
 	}
-	ps, next, err := h.store.page(ctx, q)
+	ps, next, total, err := h.store.page(ctx, q)
 	if err != nil {
 		return nil, err
 	}
-	total, err := h.store.count(ctx, q)
-	if err != nil {
-		return nil, err
-	}
-	return &productpb.ListProductsResponse{Products: toProtos(ps), NextPageToken: next, TotalSize: total}, nil
+	return &productpb.ListProductsResponse{Products: toProtos(ps), NextPageToken: next, TotalSize: int32(total)}, nil
 }
 
 // canonical returns a UUID as it is stored.

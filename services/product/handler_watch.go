@@ -3,6 +3,7 @@ package product
 import (
 	"context"
 	"encoding/base64"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	productpb "github.com/meshmart/meshmart/proto/product/v1"
+	"github.com/meshmart/meshmart/services/internal/events"
 	"github.com/meshmart/meshmart/services/internal/fault"
 )
 
@@ -54,24 +56,31 @@ func (h *handler) WatchProducts(req *productpb.WatchProductsRequest, ss watchStr
 	}
 }
 
-// tokenPrefix is the version of resume tokens.
-const tokenPrefix = "v1:"
+// tokenPrefix is the version of resume tokens. Those of v1 did not tell of which
+// stream they were, and are out of range.
+const tokenPrefix = "v2:"
 
 // resumeToken names a place in the stream of changes.
-func resumeToken(sequence uint64) string {
-	return base64.RawURLEncoding.EncodeToString([]byte(tokenPrefix + strconv.FormatUint(sequence, 10)))
+func resumeToken(p events.Place) string {
+	return base64.RawURLEncoding.EncodeToString([]byte(fmt.Sprintf("%s%d:%d", tokenPrefix, p.Born, p.Sequence)))
 }
 
-// resumeAfter returns the place that a token names, or 0 for none.
-func resumeAfter(token string) (uint64, error) {
+// resumeAfter returns the place that a token names, or the zero value for none.
+func resumeAfter(token string) (events.Place, error) {
 	if token == "" {
-		return 0, nil
+		return events.Place{}, nil
 	}
 	text, _ := base64.RawURLEncoding.DecodeString(token)
-	digits, ok := strings.CutPrefix(string(text), tokenPrefix)
-	sequence, err := strconv.ParseUint(digits, 10, 63)
-	if !ok || err != nil || sequence == 0 {
-		return 0, fault.Invalid("resume_token", "is not one that was given out")
+	place, ok := strings.CutPrefix(string(text), tokenPrefix)
+	if !ok {
+		place, ok = strings.CutPrefix(string(text), "v1:")
+		place = "0:" + place
 	}
-	return sequence, nil
+	born, sequence, _ := strings.Cut(place, ":")
+	b, errBorn := strconv.ParseInt(born, 10, 64)
+	n, errNumber := strconv.ParseUint(sequence, 10, 63)
+	if !ok || errBorn != nil || errNumber != nil || n == 0 {
+		return events.Place{}, fault.Invalid("resume_token", "is not one that was given out")
+	}
+	return events.Place{Born: b, Sequence: n}, nil
 }

@@ -29,25 +29,24 @@ func listed() *list.Spec {
 // inCatalog is the condition of the partial indexes, so that they are used.
 const inCatalog = "delete_time IS NULL"
 
-// page returns a page of the products in the catalog and the token of the next.
-func (s *store) page(ctx context.Context, q *list.Query) ([]Product, string, error) {
+// page returns a page of the products in the catalog, the token of the next, and
+// how many all pages have, as far as they are counted.
+func (s *store) page(ctx context.Context, q *list.Query) (ps []Product, next string, total int, err error) {
 	tail, args := q.Page(inCatalog)
 	rows, err := s.db.Query(ctx, "SELECT "+columns+", "+q.Keys()+" FROM products"+tail, args...)
 	if err != nil {
-		return nil, "", fmt.Errorf("list products: %w", err)
+		return nil, "", 0, fmt.Errorf("list products: %w", err)
 	}
-	ps, next, err := list.Scan(q, rows, scan)
+	ps, next, err = list.Scan(q, rows, scan)
 	if err != nil {
-		return nil, "", fmt.Errorf("list products: %w", err)
+		return nil, "", 0, fmt.Errorf("list products: %w", err)
 	}
-	return ps, next, nil
-}
-
-// count returns how many products all pages have, as far as they are counted.
-func (s *store) count(ctx context.Context, q *list.Query) (n int32, err error) {
-	query, args := q.Count("products", inCatalog)
-	if err := s.db.Row(ctx, query, args...).Scan(&n); err != nil {
-		return 0, fmt.Errorf("count products: %w", err)
+	if q.Whole(next) {
+		return ps, next, len(ps), nil
 	}
-	return n, nil
+	count, args := q.Count("products", inCatalog)
+	if err := s.db.Row(ctx, count, args...).Scan(&total); err != nil {
+		return nil, "", 0, fmt.Errorf("count products: %w", err)
+	}
+	return ps, next, total, nil
 }

@@ -26,7 +26,7 @@ func TestWatchResumesAfterTheLastChangeSeen(t *testing.T) {
 
 func TestWatchRefusesATokenThatWasNotGivenOut(t *testing.T) {
 	each(t, func(t *testing.T, r *running) {
-		for _, text := range []string{"v1:0", "v1:-5", "v1:", "v2:7", "v1:18446744073709551615", "v1:7 "} {
+		for _, text := range []string{"v2:1:0", "v2:1:-5", "v2:1:", "v2:7", "v2::7", "v3:1:7", "v2:1:18446744073709551615", "v2:1:7 ", "v1:0"} {
 			ss, err := r.WatchProducts(r.anyone, &productpb.WatchProductsRequest{ResumeToken: base64.RawURLEncoding.EncodeToString([]byte(text))})
 			if err == nil {
 				_, err = ss.Recv()
@@ -47,6 +47,11 @@ func TestWatchFromTooLongAgoIsOutOfRange(t *testing.T) {
 		a, b := r.create(t, mug("A")), r.create(t, mug("B"))
 		token := checkChange(t, ss, productpb.WatchProductsResponse_CHANGE_CREATED, a)
 		checkChange(t, ss, productpb.WatchProductsResponse_CHANGE_CREATED, b)
+		early, err := r.WatchProducts(r.anyone, &productpb.WatchProductsRequest{ResumeToken: base64.RawURLEncoding.EncodeToString([]byte("v1:1"))})
+		if err == nil {
+			_, err = early.Recv()
+		}
+		checkRefused(t, err, codes.OutOfRange, "resume_token")
 		r.forgetEvents(t)
 		late, err := r.WatchProducts(r.anyone, &productpb.WatchProductsRequest{ResumeToken: token})
 		if err == nil {

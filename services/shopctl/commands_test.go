@@ -294,9 +294,4 @@ func TestHelpTellsExitCodesAndVariables(t *testing.T) {
 			t.Errorf("%v: %+v", args, r)
 		}
 	}
-	for _, shell := range []string{"bash", "zsh", "fish"} {
-		if r := newShop(t, nil).run(t, nil, "completion", shell); r.code != exitOK || !strings.Contains(r.out, "shopctl") {
-			t.Errorf("completion %s: %+v", shell, r)
-		}
-	}
 }

@@ -77,10 +77,10 @@ func (q *query) pages(c *cli, what string, get func(token string, size int32) (p
 	}
 }
 
-// atLeast writes a total, which the shop counts up to 10,000.
+// atLeast writes a total, which the shop counts up to 1,000.
 func atLeast(total int32) string {
-	if total >= 10_000 {
-		return "10,000 or more"
+	if total >= 1000 {
+		return "1,000 or more"
 	}
 	return count(int64(total))
 }

@@ -190,6 +190,9 @@ func (s *store) list(ctx context.Context, r list.Request) (page, error) {
 	if err != nil {
 		return page{}, fmt.Errorf("list users: %w", err)
 	}
+	if p.total = len(p.users); q.Whole(p.next) {
+		return p, nil
+	}
 	count, args := q.Count("users", open)
 	if err := s.db.Row(ctx, count, args...).Scan(&p.total); err != nil {
 		return page{}, fmt.Errorf("count users: %w", err)

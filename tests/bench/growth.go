@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 
 	orderpb "github.com/meshmart/meshmart/proto/order/v1"
+	productpb "github.com/meshmart/meshmart/proto/product/v1"
 	"github.com/meshmart/meshmart/tests/bench/drive"
 	"github.com/meshmart/meshmart/tests/bench/procs"
 	"github.com/meshmart/meshmart/tests/bench/rig"
@@ -25,7 +26,8 @@ type size struct {
 
 // growing are the calls whose cost is looked at, and how the tables of their
 // service are filled, by one statement after another: $1 is the number of rows,
-// and $2 a user who has fifty of the orders, however many others have.
+// and $2 a user who has fifty of the orders, however many others have. Then they
+// are vacuumed, as tables are by themselves after a while.
 var growing = []struct {
 	service string
 	fill    []string
@@ -33,8 +35,8 @@ var growing = []struct {
 }{
 	{"product", []string{`INSERT INTO products (id, sku, name, description, category, price_currency, price_micros, image, version, create_time, update_time)
 		SELECT '01a1fe32-1be4-7f12-897d-' || lpad(to_hex(i), 12, '0'), 'GROW-' || i, 'Halden Stoneware Mug ' || i, repeat('stoneware ', 12), 'category-' || i % 50,
-			'EUR', (i % 1000) * 1000000, '☕', 1, i, i FROM generate_series(1, $1::int) i WHERE $2::text <> ''`, `ANALYZE`},
-		map[string]maker{"GetProduct": getProduct(1), "ListProducts": listProducts}},
+			'EUR', (i % 1000) * 1000000, '☕', 1, i, i FROM generate_series(1, $1::int) i WHERE $2::text <> ''`, `VACUUM ANALYZE`},
+		map[string]maker{"GetProduct": getProduct(1), "ListProducts": listProducts, "ListProducts, filter": listFiltered}},
 	{"order", []string{`INSERT INTO orders (id, user_id, request_id, fingerprint, state, reason, message, currency, total, payment_id, traceparent, version,
 			create_time, update_time, step, attempts, due_time, payment_token, stock_committed, payment_captured, revision)
 		SELECT '01a1fe32-1be4-7f12-897d-' || lpad(to_hex(i), 12, '0'), CASE WHEN i <= 50 THEN $2::text ELSE '01a1fe32-1be4-7f12-897d-' || lpad(to_hex(i / 50), 12, '0') END,
@@ -42,7 +44,7 @@ var growing = []struct {
 		`INSERT INTO order_items (order_id, position, product_id, sku, name, quantity, unit_price)
 			SELECT id, 0, id, 'BENCH-000001', 'Halden Stoneware Mug', 1, total FROM orders WHERE $1::int > 0 AND $2::text <> ''`,
 		`INSERT INTO order_changes (order_id, version, state, reason, change_time)
-			SELECT id, v, 'COMPLETED', '', create_time FROM orders, generate_series(1, 3) v WHERE $1::int > 0 AND $2::text <> ''`, `ANALYZE`},
+			SELECT id, v, 'COMPLETED', '', create_time FROM orders, generate_series(1, 3) v WHERE $1::int > 0 AND $2::text <> ''`, `VACUUM ANALYZE`},
 		map[string]maker{"GetOrder": getOrder, "ListOrders": listOrders, "CreateOrder": createOrder}},
 }
 
@@ -55,6 +57,15 @@ var listOrders = unary("order", 1, orderpb.NewOrderServiceClient, func(ctx conte
 	reply, err := c.ListOrders(ctx, &orderpb.ListOrdersRequest{PageSize: pageSize})
 	if err == nil && len(reply.GetOrders()) != pageSize {
 		err = fmt.Errorf("a page has %d orders", len(reply.GetOrders()))
+	}
+	return err
+})
+
+// listFiltered lists nine tenths of the catalog, by name.
+var listFiltered = unary("product", 1, productpb.NewProductServiceClient, func(ctx context.Context, _ *target, c productpb.ProductServiceClient) error {
+	reply, err := c.ListProducts(ctx, &productpb.ListProductsRequest{PageSize: pageSize, Filter: "price.units > 100", OrderBy: "name"})
+	if err == nil && len(reply.GetProducts()) != pageSize {
+		err = fmt.Errorf("a page has %d products", len(reply.GetProducts()))
 	}
 	return err
 })

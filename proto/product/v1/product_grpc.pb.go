@@ -58,8 +58,9 @@ type ProductServiceClient interface {
 	// same; so the same stream can be sent again.
 	ImportProducts(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[ImportProductsRequest, ImportProductsResponse], error)
 	// WatchProducts streams every change of the catalog from now on or, with a
-	// resume_token, from the change after it. A token that is too old is
-	// OUT_OF_RANGE: list the catalog again.
+	// resume_token, from the change after it. A token that is too old, or of
+	// changes that the broker has lost since, is OUT_OF_RANGE: list the catalog
+	// again.
 	WatchProducts(ctx context.Context, in *WatchProductsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchProductsResponse], error)
 }
 
@@ -190,8 +191,9 @@ type ProductServiceServer interface {
 	// same; so the same stream can be sent again.
 	ImportProducts(grpc.ClientStreamingServer[ImportProductsRequest, ImportProductsResponse]) error
 	// WatchProducts streams every change of the catalog from now on or, with a
-	// resume_token, from the change after it. A token that is too old is
-	// OUT_OF_RANGE: list the catalog again.
+	// resume_token, from the change after it. A token that is too old, or of
+	// changes that the broker has lost since, is OUT_OF_RANGE: list the catalog
+	// again.
 	WatchProducts(*WatchProductsRequest, grpc.ServerStreamingServer[WatchProductsResponse]) error
 	mustEmbedUnimplementedProductServiceServer()
 }

@@ -108,7 +108,8 @@ async function fill(list, token = '') {
   if (token) list.grid.append(...cards);
   else list.grid.replaceChildren(...cards);
   list.grid.setAttribute('aria-busy', 'false');
-  list.found.textContent = total === 0 ? 'Nothing like that here.' : `${total} ${total === 1 ? 'product' : 'products'}`;
+  const number = !complete && total >= 1000 ? '1,000 or more' : total; // the shop counts no further
+  list.found.textContent = total === 0 ? 'Nothing like that here.' : `${number} ${total === 1 ? 'product' : 'products'}`;
   list.more.hidden = !next;
   list.more.onclick = () => fill(list, next).catch((e) => toast(e.message, 'error'));
   await restock(products.map((p) => p.id));

@@ -4,6 +4,8 @@
 //
 // Nobody is answered by a read that had begun before they asked. So whoever has
 // changed something finds it changed, in every replica, as if they had read alone.
+//
+// A Writer does as much for changes.
 package batch
 
 import (
@@ -38,7 +40,7 @@ type Reader[K comparable, V any] struct {
 
 // group is read at once.
 type group[K comparable, V any] struct {
-	ctx   context.Context // of the one who came first
+	ctx   context.Context // of the first whose trace is kept, or of the one who came first
 	until time.Time       // that the last of them waits; zero: for ever
 	keys  []K
 	done  chan struct{} // closed when what follows is known
@@ -48,15 +50,15 @@ type group[K comparable, V any] struct {
 
 // Get returns the value of a key, and whether there is one. Whoever finds nobody
 // reading reads at once, with their own ctx if nobody else has come; others wait
-// until their turn comes and are read for together. A call whose trace is kept reads
-// alone in any case: its trace tells what was done for it, and not for others.
+// until their turn comes and are read for together. The read is in the trace of one
+// of them if any is kept, and the spans of the others are linked to theirs.
 func (r *Reader[K, V]) Get(ctx context.Context, key K) (V, bool, error) {
-	if trace.SpanContextFromContext(ctx).IsSampled() {
-		return r.alone(ctx, key)
-	}
-	g := r.join(ctx, key)
-	if g == nil {
-		return r.lead(ctx, key)
+	g, leads := r.join(ctx, key)
+	if leads {
+		if g = r.company(ctx, key); g == nil {
+			return r.alone(ctx, key)
+		}
+		go r.work(g)
 	}
 	select {
 	case <-g.done:
@@ -69,28 +71,31 @@ func (r *Reader[K, V]) Get(ctx context.Context, key K) (V, bool, error) {
 }
 
 func (r *Reader[K, V]) alone(ctx context.Context, key K) (V, bool, error) {
+	defer r.next()
 	found, err := r.Read(ctx, []K{key})
 	v, ok := found[key]
 	return v, ok, err
 }
 
-// join returns the group that the caller waits with, or nil if it is to lead.
-func (r *Reader[K, V]) join(ctx context.Context, key K) *group[K, V] {
+// join returns the group that the caller waits with, or says that it is to lead.
+func (r *Reader[K, V]) join(ctx context.Context, key K) (g *group[K, V], leads bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.running < parallel {
 		r.running++
-		return nil
+		return nil, true
 	}
 	last := len(r.waiting) - 1
 	if last < 0 || len(r.waiting[last].keys) == Most-1 { // one place is a leader's
-		r.waiting = append(r.waiting, &group[K, V]{done: make(chan struct{})})
+		g = &group[K, V]{done: make(chan struct{})}
+		r.waiting = append(r.waiting, g)
 		last++
 	}
 	r.waiting[last].add(ctx, key)
-	return r.waiting[last]
+	return r.waiting[last], false
 }
 
+// add has the group read for one more.
 func (g *group[K, V]) add(ctx context.Context, key K) {
 	until, bounded := ctx.Deadline()
 	switch {
@@ -102,23 +107,28 @@ func (g *group[K, V]) add(ctx context.Context, key K) {
 		g.until = until
 	}
 	g.keys = append(g.keys, key)
+	own, shared := trace.SpanContextFromContext(ctx), trace.SpanContextFromContext(g.ctx)
+	switch {
+	case !own.IsSampled():
+	case !shared.IsSampled():
+		g.ctx = ctx
+	case !own.Equal(shared):
+		trace.SpanFromContext(ctx).AddLink(trace.Link{SpanContext: shared})
+	}
 }
 
-// lead reads for the caller, and for those whose calls have arrived as well and had
-// only to be let run: of a database in this process nobody would ever wait.
-func (r *Reader[K, V]) lead(ctx context.Context, key K) (V, bool, error) {
-	defer r.next()
+// company has a leader read for those as well whose calls have arrived and had only
+// to be let run: of a database in this process nobody would ever wait. It returns
+// nil if there is nobody.
+func (r *Reader[K, V]) company(ctx context.Context, key K) *group[K, V] {
 	runtime.Gosched()
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	g := r.first()
-	r.mu.Unlock()
-	if g == nil {
-		return r.alone(ctx, key)
+	if g != nil {
+		g.add(ctx, key)
 	}
-	g.add(ctx, key)
-	r.read(g)
-	v, ok := g.found[key]
-	return v, ok, g.err
+	return g
 }
 
 // first takes the group whose turn it is, nil if nobody waits. It is called with mu
@@ -135,11 +145,14 @@ func (r *Reader[K, V]) first() *group[K, V] {
 // next has those read who have come meanwhile, and does not wait for that.
 func (r *Reader[K, V]) next() {
 	if g := r.pop(); g != nil {
-		go func() {
-			for ; g != nil; g = r.pop() {
-				r.read(g)
-			}
-		}()
+		go r.work(g)
+	}
+}
+
+// work reads for a group, and for those who come meanwhile.
+func (r *Reader[K, V]) work(g *group[K, V]) {
+	for ; g != nil; g = r.pop() {
+		r.read(g)
 	}
 }
 

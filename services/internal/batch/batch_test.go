@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 )
 
@@ -155,18 +157,54 @@ func TestAReadThatNobodyWaitsForEnds(t *testing.T) {
 	})
 }
 
-func TestACallWhoseTraceIsKeptReadsAlone(t *testing.T) {
+func TestWhoReadsForOthersMayLeave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, r := newShelf()
+		ctx, cancel := context.WithTimeout(t.Context(), takes/2)
+		defer cancel()
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		r.running = parallel // others are about to read
+		g, _ := r.join(t.Context(), "b")
+		r.running = 0
+		began := time.Now()
+		if _, _, err := r.Get(ctx, "a"); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > takes/2 {
+			t.Errorf("who left after %v got %v", time.Since(began), err)
+		}
+		<-g.done
+		if g.found["b"] != 2 || g.err != nil {
+			t.Errorf("who stayed got %v, %v", g.found, g.err)
+		}
+	})
+}
+
+// A read is in one kept trace, whose tree is as if it had been made for that alone;
+// the spans of the other calls tell which.
+func TestKeptTracesTellOfTheReadTheyShare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, r := newShelf()
-		defer busy(r)()
-		ctx := trace.ContextWithSpanContext(t.Context(), trace.NewSpanContext(trace.SpanContextConfig{
-			TraceID: trace.TraceID{1}, SpanID: trace.SpanID{1}, TraceFlags: trace.FlagsSampled,
-		}))
-		if got, _, err := r.Get(ctx, "b"); got != 2 || err != nil {
-			t.Errorf("got %d, %v", got, err)
+		wait := busy(r)
+		spans := tracetest.NewSpanRecorder()
+		tracer := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans)).Tracer("")
+		var wg sync.WaitGroup
+		wg.Go(func() { r.Get(t.Context(), "a") }) // not kept
+		synctest.Wait()
+		for _, name := range []string{"first", "second"} {
+			wg.Go(func() {
+				ctx, span := tracer.Start(t.Context(), name)
+				defer span.End()
+				r.Get(ctx, "b")
+			})
+			synctest.Wait()
 		}
-		if s.ctxs[parallel] != ctx {
-			t.Error("the read is not in the trace of who asked")
+		wg.Wait()
+		wait()
+		first, second := spans.Started()[0], spans.Started()[1]
+		if got := trace.SpanContextFromContext(s.ctxs[parallel]); !got.Equal(first.SpanContext()) || len(s.ctxs) != parallel+1 {
+			t.Errorf("%d reads, the last in %v, want %v", len(s.ctxs), got, first.SpanContext())
+		}
+		if len(first.Links()) != 0 || len(second.Links()) != 1 || !second.Links()[0].SpanContext.Equal(first.SpanContext()) {
+			t.Errorf("links of the first %v, of the second %v", first.Links(), second.Links())
 		}
 	})
 }

@@ -12,8 +12,9 @@
 //
 // What costs there is not the statements: on PostgreSQL it is the ways to the
 // server and back, so a transaction sends at once what it need not wait for (see
-// Later); on SQLite it is the way to the disk, so transactions that come at the same
-// time are committed together.
+// Later), and those on rows of their own share the rest of it (see Of); on SQLite it
+// is the way to the disk, so transactions that come at the same time are committed
+// together.
 package db
 
 import (
@@ -70,7 +71,8 @@ type Config struct {
 // may be used by many goroutines at once, except inside InTx.
 type DB struct {
 	*core
-	tx *txn // nil outside a transaction
+	tx  *txn   // nil outside a transaction
+	key string // of the rows that it is used for (see Of); "": any
 }
 
 // core is what a DB shares with those of its transactions.
@@ -179,13 +181,26 @@ func (d *DB) exec(ctx context.Context, query string, args ...any) (n int64, err 
 		n, err = d.writeOne(ctx, query, args)
 		return n, d.wrote(ctx, err)
 	}
+	n, err = d.execRemote(ctx, query, args)
+	return n, d.wrote(ctx, err)
+}
+
+// execRemote is exec on PostgreSQL, outside a transaction.
+func (d *DB) execRemote(ctx context.Context, query string, args []any) (n int64, err error) {
+	done, leave, err := d.together(ctx, func(s session) (err error) {
+		n, err = s.Exec(ctx, query, args...)
+		return err
+	})
+	if done {
+		return n, err
+	}
+	defer leave()
 	conn, err := d.conn(ctx)
 	if err != nil {
 		return 0, err
 	}
 	defer conn.Close()
-	n, err = changes(conn.ExecContext(ctx, query, args...))
-	return n, d.wrote(ctx, err)
+	return changes(conn.ExecContext(ctx, query, args...))
 }
 
 // writeOne is exec on SQLite, outside a transaction.
@@ -266,7 +281,7 @@ func (d *DB) Row(ctx context.Context, query string, args ...any) *Row {
 	if !reads {
 		r.change = d.changing(ctx)
 	}
-	if !reads && d.tx == nil && d.writer != nil {
+	if !reads && d.tx == nil && (d.writer != nil || d.key != "") {
 		r.read = d.rowLater(ctx, query, args)
 		return r
 	}
@@ -279,21 +294,39 @@ func (d *DB) Row(ctx context.Context, query string, args ...any) *Row {
 	return r
 }
 
-// rowLater has a change on SQLite, outside a transaction, made when its row is
-// read: others may be committed with it.
+// rowLater has a change outside a transaction made when its row is read: others
+// may be committed with it.
 func (d *DB) rowLater(ctx context.Context, query string, args []any) func(dest []any) error {
 	return func(dest []any) error {
 		if out := d.down.Load(); out != nil {
 			return out
 		}
-		return d.writer.once(ctx, func(s session) error {
+		change := func(s session) error {
 			rows, err := s.Query(ctx, query, args...)
 			if err != nil {
 				return err
 			}
 			return first(rows, dest)
-		})
+		}
+		if d.writer != nil {
+			return d.writer.once(ctx, change)
+		}
+		return d.rowRemote(ctx, change, query, args, dest)
 	}
+}
+
+// rowRemote is rowLater on PostgreSQL.
+func (d *DB) rowRemote(ctx context.Context, change func(session) error, query string, args, dest []any) error {
+	done, leave, err := d.together(ctx, change)
+	if done {
+		return err
+	}
+	defer leave()
+	rows, err := d.reads.QueryContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	return first(rows, dest)
 }
 
 // Scan copies the columns of the row into dest; sql.ErrNoRows if there is none.

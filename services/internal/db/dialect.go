@@ -24,6 +24,7 @@ type engine struct {
 	reads, writes *sql.DB // the same pool on PostgreSQL
 	reader        *reader // of reads, and
 	writer        *writer // of writes; both nil on PostgreSQL
+	queue         *queue  // of work by keys; nil on SQLite, which shares all commits
 	remote        bool    // can be away while this process runs
 	goose         goose.Dialect
 	place         []attribute.KeyValue // of its statements, in spans
@@ -84,6 +85,7 @@ func openPostgres(address string, conns int) (*engine, error) {
 	return &engine{
 		reads:  pool,
 		writes: pool,
+		queue:  newQueue(),
 		remote: true,
 		goose:  goose.DialectPostgres,
 		place: []attribute.KeyValue{

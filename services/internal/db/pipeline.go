@@ -26,7 +26,21 @@ type pipeline struct {
 type later struct {
 	query string
 	args  []any
+	rows  *kept // of a statement that returns some; nil: none
 	done  func(n int64, err error)
+}
+
+// read reads the answer to the statement.
+func (s later) read(answers pgx.BatchResults) (int64, error) {
+	if s.rows != nil {
+		rows, err := answers.Query()
+		if err != nil {
+			return 0, err
+		}
+		return 0, s.rows.keep(rows)
+	}
+	tag, err := answers.Exec()
+	return tag.RowsAffected(), err
 }
 
 // newPipeline takes a connection of the pool, until Commit or Rollback.
@@ -48,7 +62,7 @@ func newPipeline(ctx context.Context, pool *sql.DB) (*pipeline, error) {
 }
 
 func (p *pipeline) Later(_ context.Context, query string, args []any, done func(int64, error)) {
-	p.waiting = append(p.waiting, later{query, args, done})
+	p.waiting = append(p.waiting, later{query: query, args: args, done: done})
 }
 
 func (p *pipeline) Exec(ctx context.Context, query string, args ...any) (int64, error) {
@@ -95,19 +109,36 @@ func (p *pipeline) send(ctx context.Context, query string, args []any) (pgx.Batc
 		_, failed = answers.Exec()
 	}
 	for _, s := range waiting {
-		var tag pgconn.CommandTag
+		var n int64
 		if failed == nil {
-			if tag, failed = answers.Exec(); failed != nil {
+			if n, failed = s.read(answers); failed != nil {
 				failed = fmt.Errorf("%s: %w", summarize(s.query).text, failed)
 			}
 		}
-		s.done(tag.RowsAffected(), failed)
+		s.done(n, failed)
 	}
 	if failed != nil {
 		_ = answers.Close()
 		return nil, failed
 	}
 	return answers, nil
+}
+
+// flush sends what waits, of which there is something.
+func (p *pipeline) flush(ctx context.Context) error {
+	end := len(p.waiting) - 1
+	last := p.waiting[end]
+	p.waiting = p.waiting[:end]
+	answers, err := p.send(ctx, last.query, last.args)
+	var n int64
+	if err == nil {
+		n, err = last.read(answers)
+		if shut := answers.Close(); err == nil {
+			err = shut
+		}
+	}
+	last.done(n, err)
+	return err
 }
 
 // Commit sends nothing if nothing was to be done.

@@ -20,9 +20,10 @@ const (
 // txn is a transaction; only the goroutine that runs it touches it.
 type txn struct {
 	session
-	depth   int // of savepoints
-	after   []func()
-	changed bool // it has changed a row, or may have, and was not undone since
+	depth    int        // of savepoints
+	gathered []gathered // to be done before the commit
+	after    []func()
+	changed  bool // it has changed a row, or may have, and was not undone since
 }
 
 // InTx calls fn with a DB bound to one transaction, which is committed if fn
@@ -42,6 +43,10 @@ func (d *DB) InTx(ctx context.Context, fn func(tx *DB) error) error {
 	}
 	for n := 0; ; n++ {
 		err := d.attempt(ctx, fn)
+		if errors.Is(err, errUndone) {
+			d = &DB{core: d.core}
+			err = d.attempt(ctx, fn)
+		}
 		if err == nil || !isConflict(err) || n+1 == attempts {
 			return err
 		}
@@ -66,18 +71,33 @@ func (d *DB) AfterCommit(fn func()) {
 // server. If it fails, whichever statement it went with does, or the commit; if
 // it finds no row, nobody is told.
 func (d *DB) Later(ctx context.Context, query string, args ...any) error {
+	return d.Count(ctx, new(int64), query, args...)
+}
+
+// Count is Later, and sets n to how many rows the statement has changed, by the time
+// that the transaction is committed.
+func (d *DB) Count(ctx context.Context, n *int64, query string, args ...any) (err error) {
 	if d.tx == nil {
-		_, err := d.Exec(ctx, query, args...)
+		*n, err = d.Exec(ctx, query, args...)
 		return err
 	}
 	d.tx.changed = true
 	span := d.span(ctx, query)
 	var failed error
-	d.tx.Later(ctx, query, args, func(_ int64, err error) {
+	d.tx.Later(ctx, query, args, func(changed int64, err error) {
 		endSpan(span, err)
-		failed = err
+		*n, failed = changed, err
 	})
 	return d.explain(ctx, failed, false)
+}
+
+// Forgettable says of a transaction that nothing is lost with it: its commit does not
+// wait for the disk, and a PostgreSQL server that crashes in the next moment may have
+// undone it. It is for what only saves work, and would be done again.
+func (d *DB) Forgettable(ctx context.Context) {
+	if d.remote && d.tx != nil {
+		d.tx.Later(ctx, "SET LOCAL synchronous_commit = off", nil, func(int64, error) {})
+	}
 }
 
 // attempt runs fn in a new transaction, once.
@@ -93,7 +113,11 @@ func (d *DB) attempt(ctx context.Context, fn func(tx *DB) error) error {
 			_ = d.undo(ctx, t)
 		}
 	}()
-	if err := fn(&DB{core: d.core, tx: t}); err != nil {
+	tx := &DB{core: d.core, tx: t}
+	if err = fn(tx); err == nil {
+		err = tx.flush(ctx)
+	}
+	if err != nil {
 		decided = true
 		return cause(err, d.undo(ctx, t))
 	}
@@ -113,17 +137,37 @@ func (d *DB) begin(ctx context.Context) (session, error) {
 		return nil, out
 	}
 	if d.remote {
-		p, err := newPipeline(ctx, d.writes)
-		if err != nil {
-			return nil, fmt.Errorf("begin: %w", lost(err))
-		}
-		return p, nil
+		return d.beginRemote(ctx)
 	}
 	s, err := d.writer.begin(ctx)
 	if err != nil && ctx.Err() == nil {
 		err = fmt.Errorf("begin: %w", err)
 	}
 	return s, err
+}
+
+// beginRemote begins a transaction on PostgreSQL; one by a key, when it is its turn.
+func (d *DB) beginRemote(ctx context.Context) (session, error) {
+	if d.key == "" {
+		p, err := newPipeline(ctx, d.writes)
+		if err != nil {
+			return nil, fmt.Errorf("begin: %w", lost(err))
+		}
+		return p, nil
+	}
+	m, leave, err := d.enter(ctx, d.key)
+	switch {
+	case err != nil:
+		return nil, err
+	case m != nil:
+		return m, nil
+	}
+	p, err := newPipeline(ctx, d.writes)
+	if err != nil {
+		leave()
+		return nil, fmt.Errorf("begin: %w", lost(err))
+	}
+	return &lone{p, leave}, nil
 }
 
 // commit ends the transaction, and notes it if that may have had an effect.
@@ -175,14 +219,18 @@ func (d *DB) end(ctx context.Context, t *txn) error {
 // where fn began.
 func (d *DB) join(ctx context.Context, fn func(tx *DB) error) error {
 	t := d.tx
+	if m, ok := t.session.(*part); ok { // others have statements between the savepoints
+		m.undo()
+		return errUndone
+	}
 	t.depth++
 	defer func() { t.depth-- }()
-	name, hooks, changed := fmt.Sprintf("s%d", t.depth), len(t.after), t.changed
+	name, hooks, items, changed := fmt.Sprintf("s%d", t.depth), len(t.after), len(t.gathered), t.changed
 	if _, err := d.exec(ctx, "SAVEPOINT "+name); err != nil {
 		return fmt.Errorf("savepoint: %w", err)
 	}
 	if err := fn(d); err != nil {
-		t.after, t.changed = t.after[:hooks], changed
+		t.after, t.gathered, t.changed = t.after[:hooks], t.gathered[:items], changed
 		// The refusal that err may hold must not outlive effects that could
 		// not be undone, so it is kept as text only.
 		if _, undo := d.exec(context.WithoutCancel(ctx), "ROLLBACK TO SAVEPOINT "+name); undo != nil && !isConflict(err) {

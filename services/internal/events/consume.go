@@ -22,6 +22,9 @@ const (
 	// prefetch is how many events a replica has at hand, so that it need not wait
 	// for the broker between two. They are lost to others for ackWait if it dies.
 	prefetch = 16
+	// batchSize is prefetch for those that handle several at once. There may be as
+	// many again on their way.
+	batchSize = 64
 	// ackWait is after how long the broker delivers an event again that nobody
 	// answered for: so long does a crash hold up what the replica had at hand. A
 	// slow handler is waited for by the second delivery, in the inbox. Time runs
@@ -34,7 +37,7 @@ const (
 	handleTime = 30 * time.Second
 	// maxPending bounds the events in the hands of all replicas, those that wait
 	// for another attempt included: when nothing works, deliveries stop.
-	maxPending = 256
+	maxPending = 512
 	// heartbeat is how often an idle broker says that it is still there; after
 	// two that are missing the consumer is set up again.
 	heartbeat = 3 * time.Second
@@ -59,6 +62,14 @@ type Consumer struct {
 	// then come after its successors. ErrMalformed drops e instead. It may be called
 	// with an event that was handled before: then tx fails with its first answer.
 	Handle func(ctx context.Context, tx *db.DB, e Event) error
+	// Key may tell which rows Handle touches for e, such as those of an order's id,
+	// as DB.Of wants it; "" if that is not to be told. Events at hand with different
+	// keys are then handled side by side, those of one key in their order.
+	Key func(e Event) string
+	// Together has the events at hand handled in one transaction, one after the
+	// other, and alone if that fails. Handle must lock rows in such an order that no
+	// two of those transactions wait for each other (see db.Gatherer).
+	Together bool
 }
 
 func (c Consumer) check() (map[string][]string, error) {
@@ -138,12 +149,15 @@ func (w *worker) session(ctx context.Context, trouble *outage) error {
 		w.bus.forget(w.stream)
 		return fmt.Errorf("make consumer: %w", err)
 	}
-	messages, err := cons.Messages(jetstream.PullMaxMessages(prefetch), jetstream.PullHeartbeat(heartbeat))
+	messages, err := cons.Messages(jetstream.PullMaxMessages(w.atHand()), jetstream.PullHeartbeat(heartbeat))
 	if err != nil {
 		return fmt.Errorf("pull: %w", err)
 	}
 	defer handBack(messages)
 	trouble.over(ctx)
+	if w.atHand() > prefetch {
+		return w.batches(ctx, messages)
+	}
 	for {
 		m, err := messages.Next(jetstream.NextContext(ctx))
 		if err != nil {
@@ -175,59 +189,85 @@ func handBack(messages jetstream.MessagesContext) {
 	}
 }
 
-// process handles one delivery and tells the broker what became of it. That the
-// answer may get lost does not matter: the inbox knows.
+// arrival is an event that was delivered.
+type arrival struct {
+	Event
+	msg jetstream.Msg
+	n   uint64 // how often
+	// While it is handled:
+	ctx  context.Context
+	span trace.Span
+}
+
+// process handles one delivery.
 func (w *worker) process(ctx context.Context, m jetstream.Msg) {
+	if d, ok := w.read(ctx, m); ok {
+		w.begin(ctx, d)
+		w.finish(ctx, d, w.handle(d, w.consumer.DB))
+	}
+}
+
+// read reports false for what is no event.
+func (w *worker) read(ctx context.Context, m jetstream.Msg) (*arrival, bool) {
 	e, meta, err := eventOf(m)
 	if err != nil {
 		w.log.ErrorContext(ctx, "message is not from a stream", "subject", m.Subject(), "err", err.Error())
-		return
+		return nil, false
 	}
-	w.bus.cfg.Point.At("before handling ", e.Subject, " by ", w.consumer.Name)
-	span, err := w.handle(ctx, e, m.Headers(), meta.NumDelivered)
-	endSpan(span, err)
-	log := w.log.With("subject", e.Subject, "event", e.ID, "delivery", meta.NumDelivered)
-	logCtx := trace.ContextWithSpan(ctx, span)
+	return &arrival{Event: e, msg: m, n: meta.NumDelivered}, true
+}
+
+// begin begins the span of a delivery.
+func (w *worker) begin(ctx context.Context, d *arrival) {
+	w.bus.cfg.Point.At("before handling ", d.Subject, " by ", w.consumer.Name)
+	ctx, d.span = w.bus.startProcess(ctx, w.consumer.Name, d.Event, d.msg.Headers(), d.n)
+	d.ctx = w.bus.cfg.Point.In(ctx, w.consumer.Name, " of ", d.Subject)
+}
+
+// finish tells the broker what became of a delivery. That the answer may get lost
+// does not matter: the inbox knows.
+func (w *worker) finish(ctx context.Context, d *arrival, err error) {
+	endSpan(d.span, err)
+	log := w.log.With("subject", d.Subject, "event", d.ID, "delivery", d.n)
+	logCtx := trace.ContextWithSpan(ctx, d.span)
 	switch {
 	case err == nil:
-		w.bus.cfg.Point.At("before ack of ", e.Subject, " by ", w.consumer.Name)
-		err = m.Ack()
+		w.bus.cfg.Point.At("before ack of ", d.Subject, " by ", w.consumer.Name)
+		err = d.msg.Ack()
 	case ctx.Err() != nil: // we stop; it is not the event's fault
-		err = m.Nak()
+		err = d.msg.Nak()
 	case errors.Is(err, ErrMalformed):
 		log.ErrorContext(logCtx, "event is dropped", "err", err.Error())
-		err = m.TermWithReason("malformed")
+		err = d.msg.TermWithReason("malformed")
 	default:
-		delay := retryDelay(err, meta.NumDelivered)
-		log.Log(logCtx, severity(meta.NumDelivered), "event is handled again later", "in", delay.String(), "err", err.Error())
-		err = m.NakWithDelay(delay)
+		delay := retryDelay(err, d.n)
+		log.Log(logCtx, severity(d.n), "event is handled again later", "in", delay.String(), "err", err.Error())
+		err = d.msg.NakWithDelay(delay)
 	}
 	if err != nil {
 		log.DebugContext(logCtx, "answer to the broker is lost", "err", err.Error())
 	}
 }
 
-// handle has the event take effect, unless it has already.
-func (w *worker) handle(ctx context.Context, e Event, h nats.Header, delivery uint64) (trace.Span, error) {
-	ctx, span := w.bus.startProcess(ctx, w.consumer.Name, e, h, delivery)
-	ctx = w.bus.cfg.Point.In(ctx, w.consumer.Name, " of ", e.Subject)
-	ctx, cancel := context.WithTimeout(ctx, handleTime)
+// handle has the event take effect in a transaction of to, unless it has already.
+func (w *worker) handle(d *arrival, to *db.DB) error {
+	ctx, cancel := context.WithTimeout(d.ctx, handleTime)
 	defer cancel()
-	err := w.consumer.DB.InTx(ctx, func(tx *db.DB) error {
-		if err := w.record(ctx, tx, e.ID); err != nil {
+	err := to.InTx(ctx, func(tx *db.DB) error {
+		if err := w.record(ctx, tx, d.ID); err != nil {
 			return err
 		}
-		return w.call(ctx, tx, e)
+		return w.call(ctx, tx, d.Event)
 	})
 	if db.IsDuplicate(err) { // of the event, or of something that the handler adds
-		known, look := w.recorded(ctx, e.ID)
+		known, look := w.recorded(ctx, d.ID)
 		if look == nil && known {
 			w.bus.duplicates.Add(ctx, 1, byConsumer(w.consumer))
-			span.SetAttributes(attribute.Bool("inbox.duplicate", true))
+			d.span.SetAttributes(attribute.Bool("inbox.duplicate", true))
 			err = nil
 		}
 	}
-	return span, err
+	return err
 }
 
 // call turns a panic of the handler into an error: one bad event must not bring

@@ -21,11 +21,20 @@ var ErrMalformed = errors.New("malformed event")
 
 // Event is something that has happened.
 type Event struct {
-	ID       string    // the same however often it is delivered
-	Subject  string    // what happened, such as "order.created"
-	Data     []byte    // a protobuf message, that of the subject
-	Time     time.Time // when the broker took it
-	Sequence uint64    // its place in its stream, from 1; a Tail resumes after it
+	ID      string    // the same however often it is delivered
+	Subject string    // what happened, such as "order.created"
+	Data    []byte    // a protobuf message, that of the subject
+	Time    time.Time // when the broker took it
+	Place             // a Tail resumes after it
+}
+
+// Place is where an event is among all of its stream. The zero value is nowhere.
+type Place struct {
+	// Born tells streams of one name apart, as one that is made anew counts from 1
+	// again: when it was made, in nanoseconds. Only a Tail knows it.
+	Born int64
+	// Sequence counts from 1.
+	Sequence uint64
 }
 
 // Unmarshal reads the event into m. Its error wraps ErrMalformed. A text with a
@@ -62,11 +71,11 @@ func eventOf(m jetstream.Msg) (Event, *jetstream.MsgMetadata, error) {
 		return Event{}, nil, fmt.Errorf("read metadata of %s: %w", m.Subject(), err)
 	}
 	e := Event{
-		ID:       m.Headers().Get(jetstream.MsgIDHeader),
-		Subject:  m.Subject(),
-		Data:     m.Data(),
-		Time:     meta.Timestamp,
-		Sequence: meta.Sequence.Stream,
+		ID:      m.Headers().Get(jetstream.MsgIDHeader),
+		Subject: m.Subject(),
+		Data:    m.Data(),
+		Time:    meta.Timestamp,
+		Place:   Place{Sequence: meta.Sequence.Stream},
 	}
 	if !storable(e.ID) { // not from an outbox; its place identifies it as well
 		e.ID = fmt.Sprintf("%s:%d", meta.Stream, e.Sequence)

@@ -4,7 +4,9 @@ import (
 	"context"
 	"embed"
 	"fmt"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/proto"
@@ -38,6 +40,7 @@ type Outbox struct {
 	owner string        // this replica, in outbox_lease
 	wake  chan struct{} // something was committed
 	turn  sync.Mutex    // Run and Flush have one lease between them
+	until time.Time     // when our lease ends; zero: we have none
 }
 
 // NewOutbox returns the outbox in d that is published to b.
@@ -52,27 +55,66 @@ func NewOutbox(d *db.DB, b *Bus) *Outbox {
 // Add announces m under the subject once tx is committed. The event's id is new;
 // the trace of ctx goes on in those who consume it.
 func (o *Outbox) Add(ctx context.Context, tx *db.DB, subject string, m proto.Message) error {
-	if err := checkSubject(subject, false); err != nil {
-		return fmt.Errorf("announce: %w", err)
-	}
-	payload, err := proto.Marshal(m)
+	row, err := o.row(ctx, subject, m)
 	if err != nil {
-		return fmt.Errorf("announce %s: %w", subject, err)
+		return err
 	}
-	if len(payload) > maxEvent {
-		return fmt.Errorf("announce %s: %d bytes are too many", subject, len(payload))
-	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return fmt.Errorf("announce %s: %w", subject, err)
-	}
-	err = tx.Later(ctx, `INSERT INTO outbox (id, subject, payload, headers, create_time) VALUES ($1, $2, $3, $4, $5)`,
-		id.String(), subject, payload, saveTrace(ctx), db.Micros(o.bus.cfg.Clock()))
+	err = tx.Later(ctx, `INSERT INTO outbox (id, subject, payload, headers, create_time) VALUES ($1, $2, $3, $4, $5)`, row...)
 	if err != nil {
 		return fmt.Errorf("announce %s: %w", subject, err)
 	}
 	tx.AfterCommit(o.notify)
 	return nil
+}
+
+// Announcement is an event that is to be announced.
+type Announcement struct {
+	Ctx     context.Context // whose trace goes on
+	Subject string
+	Message proto.Message
+}
+
+// mostRows bounds those of one statement.
+const mostRows = 128
+
+// AddAll is Add of all, in their order, for who changes much at once.
+func (o *Outbox) AddAll(ctx context.Context, tx *db.DB, all []Announcement) error {
+	for some := range slices.Chunk(all, mostRows) {
+		rows := make([][]any, len(some))
+		for i, a := range some {
+			var err error
+			if rows[i], err = o.row(a.Ctx, a.Subject, a.Message); err != nil {
+				return err
+			}
+		}
+		table, args := tx.Values([]string{"TEXT", "TEXT", "BYTEA", "TEXT", "BIGINT"}, rows)
+		err := tx.Later(ctx, `INSERT INTO outbox (id, subject, payload, headers, create_time)
+			SELECT column1, column2, column3, column4, column5 FROM `+table+` WHERE column1 IS NOT NULL`, args...)
+		if err != nil {
+			return fmt.Errorf("announce %d events: %w", len(some), err)
+		}
+		tx.AfterCommit(o.notify)
+	}
+	return nil
+}
+
+// row returns the columns of a new event.
+func (o *Outbox) row(ctx context.Context, subject string, m proto.Message) ([]any, error) {
+	if err := checkSubject(subject, false); err != nil {
+		return nil, fmt.Errorf("announce: %w", err)
+	}
+	payload, err := proto.Marshal(m)
+	if err != nil {
+		return nil, fmt.Errorf("announce %s: %w", subject, err)
+	}
+	if len(payload) > maxEvent {
+		return nil, fmt.Errorf("announce %s: %d bytes are too many", subject, len(payload))
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return nil, fmt.Errorf("announce %s: %w", subject, err)
+	}
+	return []any{id.String(), subject, payload, saveTrace(ctx), db.Micros(o.bus.cfg.Clock())}, nil
 }
 
 // notify wakes the relay; it never blocks.

@@ -157,7 +157,7 @@ func TestCrashBetweenPublishAndDeleteLosesAndDoublesNothing(t *testing.T) {
 		now = now.Add(leaseTime + time.Millisecond)
 		flush(t, next)
 		same(t, kept(t, bus, "ORDER"), []string{"1:a", "2:b", "3:c"})
-		if err := dead.settle(t.Context(), nil, false); !errors.Is(err, errBusy) {
+		if err := dead.settle(t.Context(), nil, leaseTime); !errors.Is(err, errBusy) {
 			t.Errorf("a replica that was taken for dead: got %v, want %v", err, errBusy)
 		}
 	})

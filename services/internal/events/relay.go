@@ -29,12 +29,16 @@ const (
 	// is short: two that publish at once cost work and harm nothing, for each
 	// sends all that is left, in order, and the broker drops what it has.
 	leaseTime = 4 * time.Second
+	// keptTime is for how long the lease is kept between two windows, where more is to
+	// come: so long do the others wait after a crash then.
+	keptTime = 500 * time.Millisecond
 	// pollEvery is how often the relay looks for rows that it was not woken for:
 	// those of a replica that crashed, and of the last run of this one.
 	pollEvery = time.Second
 	// breath is the least time between two looks, so that where much is committed
-	// a window holds more than the first of it.
-	breath = 5 * time.Millisecond
+	// a window holds more than the first of it. Once one did, it is busyBreath.
+	breath     = 5 * time.Millisecond
+	busyBreath = 30 * time.Millisecond
 )
 
 // errBusy says that another replica has the lease. It publishes our rows too, or
@@ -60,8 +64,7 @@ func (o *Outbox) Run(ctx context.Context) error {
 		case err == nil:
 			busy = 0
 			trouble.over(ctx)
-			pause(ctx, breath)
-			pause(ctx, backoff(1, pollEvery, pollEvery), o.wake)
+			o.rest(ctx)
 		case errors.Is(err, errBusy):
 			busy++
 			pause(ctx, backoff(busy, 10*time.Millisecond, pollEvery))
@@ -69,7 +72,31 @@ func (o *Outbox) Run(ctx context.Context) error {
 			pause(ctx, trouble.failed(ctx, err), online)
 		}
 	}
+	o.giveBack(ctx)
 	return nil
+}
+
+// giveBack ends the lease, for other replicas not to wait for it.
+func (o *Outbox) giveBack(ctx context.Context) {
+	o.turn.Lock()
+	defer o.turn.Unlock()
+	if o.holds() {
+		_ = o.settle(ctx, nil, 0) // or else it ends by itself
+	}
+}
+
+// rest waits until there may be something to publish. With the lease it looks soon,
+// to give that back if there is nothing.
+func (o *Outbox) rest(ctx context.Context) {
+	o.turn.Lock()
+	holds := o.holds()
+	o.turn.Unlock()
+	if holds {
+		pause(ctx, busyBreath)
+		return
+	}
+	pause(ctx, breath)
+	pause(ctx, backoff(1, pollEvery, pollEvery), o.wake)
 }
 
 // Flush publishes what is in the outbox and returns when it is empty. Its error
@@ -78,6 +105,7 @@ func (o *Outbox) Flush(ctx context.Context) error {
 	for n := 1; ; n++ {
 		err := o.drain(ctx)
 		if err == nil {
+			o.giveBack(ctx)
 			return nil
 		}
 		pause(ctx, backoff(n, 10*time.Millisecond, 200*time.Millisecond))
@@ -88,7 +116,7 @@ func (o *Outbox) Flush(ctx context.Context) error {
 }
 
 // drain publishes window after window until the outbox is empty, and gives the
-// lease back.
+// lease back; or keeps it for a moment, where more is to come.
 func (o *Outbox) drain(ctx context.Context) error {
 	o.turn.Lock()
 	defer o.turn.Unlock()
@@ -96,25 +124,42 @@ func (o *Outbox) drain(ctx context.Context) error {
 	// nothing. It comes after wake was read, so nothing committed is overlooked.
 	// What another replica has published since is sent once more, and dropped.
 	rows, err := o.oldest(ctx, windowSize)
-	if err != nil || len(rows) == 0 {
+	switch {
+	case err == nil && len(rows) > 0:
+	case o.holds():
+		return errors.Join(err, o.settle(ctx, nil, 0))
+	default:
 		return err
 	}
 	if !o.bus.nc.IsConnected() {
 		return errOffline
 	}
-	if err := o.lease(ctx); err != nil {
-		return err
+	if !o.holds() {
+		if err := o.lease(ctx); err != nil {
+			return err
+		}
 	}
 	for {
 		acked, err := o.publish(ctx, rows)
 		last := err != nil || len(rows) < windowSize
-		if err := errors.Join(err, o.settle(ctx, acked, last)); err != nil || last {
+		if err := errors.Join(err, o.settle(ctx, acked, keep(ctx, len(rows), err))); err != nil || last {
 			return err
 		}
 		if rows, err = o.oldest(ctx, windowSize); err != nil {
-			return errors.Join(err, o.settle(ctx, nil, true))
+			return errors.Join(err, o.settle(ctx, nil, 0))
 		}
 	}
+}
+
+// keep returns for how long the lease is kept after a window of n rows.
+func keep(ctx context.Context, n int, err error) time.Duration {
+	switch {
+	case err == nil && n == windowSize:
+		return leaseTime
+	case err == nil && n > 1 && ctx.Err() == nil:
+		return keptTime
+	}
+	return 0
 }
 
 // publish sends the rows in order and returns the ids of those that the broker

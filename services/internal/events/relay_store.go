@@ -59,36 +59,45 @@ func (o *Outbox) lease(ctx context.Context) error {
 	if n == 0 {
 		return errBusy
 	}
+	o.until = now.Add(leaseTime)
 	return nil
 }
 
-// settle deletes what the broker has, and extends the lease or, after the last
-// window, ends it. It runs to its end though ctx may be done: at a shutdown the
-// next replica shall neither wait nor send again.
-func (o *Outbox) settle(ctx context.Context, acked []string, last bool) error {
+// holds reports whether we have the lease for as long as a window should take.
+func (o *Outbox) holds() bool {
+	return o.bus.cfg.Clock().Add(keptTime / 2).Before(o.until)
+}
+
+// settle deletes what the broker has, and keeps the lease for that long. It runs to
+// its end though ctx may be done: at a shutdown the next replica shall neither wait
+// nor send again.
+//
+// A crash of the server may undo it: then the events are sent once more, and dropped
+// by the broker or the inboxes; and who else takes the lease does no harm.
+func (o *Outbox) settle(ctx context.Context, acked []string, keep time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
-	var until int64
-	if !last {
-		until = db.Micros(o.bus.cfg.Clock().Add(leaseTime))
+	end := time.UnixMicro(0)
+	if keep > 0 {
+		end = o.bus.cfg.Clock().Add(keep)
 	}
-	var leased int64
+	o.until = time.Time{}
+	var kept int64
 	err := o.db.InTx(ctx, func(tx *db.DB) error {
-		err := remove(ctx, tx, acked)
-		if err != nil {
+		tx.Forgettable(ctx)
+		if err := remove(ctx, tx, acked); err != nil {
 			return err
 		}
-		const lease = `UPDATE outbox_lease SET lease_until = $1 WHERE owner = $2`
-		if last {
-			return tx.Later(ctx, lease, until, o.owner)
-		}
-		leased, err = tx.Exec(ctx, lease, until, o.owner)
-		return err
+		// It all goes at once: were the replica cut off in between, the server would
+		// hold the lease's row for it, and nobody could publish.
+		return tx.Count(ctx, &kept, `UPDATE outbox_lease SET lease_until = $1 WHERE owner = $2`, db.Micros(end), o.owner)
 	})
-	if err != nil {
+	switch {
+	case err != nil:
 		return fmt.Errorf("settle outbox: %w", err)
-	}
-	if leased == 0 && !last {
+	case keep > 0 && kept > 0:
+		o.until = end
+	case keep > 0:
 		return errBusy // we were too slow, and somebody took over
 	}
 	return nil

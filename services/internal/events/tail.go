@@ -35,10 +35,10 @@ type Tail struct {
 	Name string
 	// Subjects may have wildcards and must not overlap.
 	Subjects []string
-	// After resumes after the event with this Sequence; the subjects are then of
-	// one stream. If the broker has dropped events since, or never had that one,
-	// Tail returns OUT_OF_RANGE for the field resume_token.
-	After uint64
+	// After resumes after the event with this Place; the subjects are then of one
+	// stream. If the broker has dropped events since, or has lost that stream and
+	// has another, Tail returns OUT_OF_RANGE for the field resume_token.
+	After Place
 	// Since begins with the first event that the broker took at this time or later.
 	Since time.Time
 	// Ready, if not nil, is called once when no event can be missed any more: what
@@ -56,10 +56,10 @@ func (b *Bus) Tail(ctx context.Context, t Tail, fn func(ctx context.Context, e E
 	if err != nil {
 		return fmt.Errorf("tail: %w", err)
 	}
-	if t.After != 0 && len(streams) != 1 {
+	if t.After != (Place{}) && len(streams) != 1 {
 		return fmt.Errorf("tail: can't resume several streams at one place")
 	}
-	if t.After == math.MaxUint64 {
+	if t.After.Sequence == math.MaxUint64 {
 		return outOfRange() // its successor is no number
 	}
 	g, ctx := errgroup.WithContext(ctx)
@@ -73,7 +73,8 @@ func (b *Bus) Tail(ctx context.Context, t Tail, fn func(ctx context.Context, e E
 		}
 	}
 	for stream, subjects := range streams {
-		r := &reader{bus: b, name: t.Name, stream: stream, subjects: subjects, next: t.After + 1, begun: t.After != 0, since: t.Since}
+		r := &reader{bus: b, name: t.Name, stream: stream, subjects: subjects, since: t.Since,
+			next: t.After.Sequence + 1, born: t.After.Born, begun: t.After != (Place{})}
 		r.ready = sync.OnceFunc(ready)
 		if t.Ready != nil {
 			r.patience = establish
@@ -101,6 +102,7 @@ type reader struct {
 	stream   string
 	subjects []string
 	since    time.Time // where to begin, if not zero
+	born     int64     // of the stream that next is of
 	begun    bool
 	next     uint64        // once begun: the first sequence still to be read
 	patience time.Duration // to be ready in; 0 is without end
@@ -188,6 +190,7 @@ func (r *reader) deliver(ctx context.Context, m jetstream.Msg, due uint64) error
 	if err != nil {
 		return err
 	}
+	e.Born = r.born
 	if meta.Sequence.Consumer != due {
 		return errGap
 	}
@@ -236,29 +239,32 @@ func (r *reader) consumer(ctx context.Context) (jetstream.Consumer, error) {
 
 // begin fixes where "from now on" is, so that a broken session misses nothing.
 func (r *reader) begin(ctx context.Context) error {
-	if err := r.bus.ensure(ctx, r.stream); err != nil || r.begun || !r.since.IsZero() {
+	if err := r.bus.ensure(ctx, r.stream); err != nil || r.begun {
 		return err
 	}
-	state, err := r.state(ctx)
+	s, err := r.info(ctx)
 	if err != nil {
 		return err
 	}
-	r.next, r.begun = state.LastSeq+1, true
+	r.born = s.Created.UnixNano()
+	if r.since.IsZero() {
+		r.next, r.begun = s.State.LastSeq+1, true
+	}
 	return nil
 }
 
 // inRange refuses to begin at an event that the stream has dropped, as the
-// watcher would miss it, or never had, as it has lost its data since. The
-// consumer is there already: what it has yet to deliver is not too late.
+// watcher would miss it, or never had, as it is another one, or has lost its data
+// since. The consumer is there already: what it has yet to deliver is not too late.
 func (r *reader) inRange(ctx context.Context) error {
 	if !r.begun {
 		return nil
 	}
-	state, err := r.state(ctx)
+	s, err := r.info(ctx)
 	if err != nil {
 		return err
 	}
-	if r.next < state.FirstSeq || r.next > state.LastSeq+1 {
+	if r.born != s.Created.UnixNano() || r.next < s.State.FirstSeq || r.next > s.State.LastSeq+1 {
 		return outOfRange()
 	}
 	return nil
@@ -268,12 +274,12 @@ func outOfRange() error {
 	return fault.OutOfRange("resume_token", "events from there on are not kept any more")
 }
 
-func (r *reader) state(ctx context.Context) (jetstream.StreamState, error) {
+func (r *reader) info(ctx context.Context) (*jetstream.StreamInfo, error) {
 	s, err := r.bus.js.Stream(ctx, r.stream)
 	if err != nil {
-		return jetstream.StreamState{}, fmt.Errorf("look at stream %s: %w", r.stream, err)
+		return nil, fmt.Errorf("look at stream %s: %w", r.stream, err)
 	}
-	return s.CachedInfo().State, nil
+	return s.CachedInfo(), nil
 }
 
 // drop removes the consumer from the broker; if that fails, tailIdle will.

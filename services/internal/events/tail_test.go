@@ -53,9 +53,9 @@ func TestTailResumes(t *testing.T) {
 	}
 	same(t, last.Sequence, uint64(1))
 	got := make(chan string, 10)
-	tail(t, bus, Tail{Subjects: []string{"order.*"}, After: last.Sequence}, got)
+	tail(t, bus, Tail{Subjects: []string{"order.*"}, After: last.Place}, got)
 	same(t, []string{receive(t, got), receive(t, got)}, []string{"b", "c"})
-	tail(t, bus, Tail{Subjects: []string{"order.*"}, After: 3}, got) // nothing is missed yet
+	tail(t, bus, Tail{Subjects: []string{"order.*"}, After: Place{last.Born, 3}}, got) // nothing is missed yet
 	announce(t, o, "order.created", "d")
 	flush(t, o)
 	same(t, []string{receive(t, got), receive(t, got)}, []string{"d", "d"})
@@ -73,13 +73,42 @@ func TestTailDoesNotResumeWhereEventsAreMissing(t *testing.T) {
 	if err := s.Purge(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for _, after := range []uint64{1, 2, 4, math.MaxUint64 - 1, math.MaxUint64} {
+	born := s.CachedInfo().Created.UnixNano()
+	for _, after := range []Place{{born, 1}, {born, 2}, {born, 4}, {born, math.MaxUint64 - 1}, {born, math.MaxUint64}, {born + 1, 3}, {0, 3}} {
 		err := bus.Tail(t.Context(), Tail{Subjects: []string{"order.*"}, After: after}, nil)
 		if fault.Code(err) != codes.OutOfRange || fault.As(err).Fields()[0].Field != "resume_token" {
-			t.Errorf("after %d: got %v, want OUT_OF_RANGE for resume_token", after, err)
+			t.Errorf("after %v: got %v, want OUT_OF_RANGE for resume_token", after, err)
 		}
 	}
-	tail(t, bus, Tail{Subjects: []string{"order.*"}, After: 3}, nil)
+	tail(t, bus, Tail{Subjects: []string{"order.*"}, After: Place{born, 3}}, nil)
+}
+
+func TestTailDoesNotResumeInAStreamThatWasMadeAnew(t *testing.T) {
+	bus := newBroker(t).start().bus()
+	o := NewOutbox(lite(t), bus)
+	announce(t, o, "order.created", "a", "b")
+	flush(t, o)
+	enough := errors.New("enough")
+	var first Event
+	err := bus.Tail(t.Context(), Tail{Subjects: []string{"order.*"}, Since: time.Unix(1, 0)}, func(_ context.Context, e Event) error {
+		first = e
+		return enough
+	})
+	if !errors.Is(err, enough) {
+		t.Fatal(err)
+	}
+	if err := bus.js.DeleteStream(t.Context(), "ORDER"); err != nil {
+		t.Fatal(err)
+	}
+	bus.forget("ORDER")
+	announce(t, o, "order.created", "c", "d", "e") // it has got that far again
+	flush(t, o)
+	err = bus.Tail(t.Context(), Tail{Subjects: []string{"order.*"}, After: first.Place}, func(_ context.Context, e Event) error {
+		return fmt.Errorf("resumed with %s", e.Data)
+	})
+	if fault.Code(err) != codes.OutOfRange {
+		t.Errorf("got %v, want OUT_OF_RANGE", err)
+	}
 }
 
 func TestTailMissesNothingWhileTheBrokerIsAway(t *testing.T) {
@@ -112,7 +141,7 @@ func TestTailOfSeveralStreams(t *testing.T) {
 	announce(t, o, "stock.changed", "b")
 	flush(t, o)
 	same(t, receive(t, got), "b")
-	if err := bus.Tail(t.Context(), Tail{Subjects: []string{"order.*", "stock.*"}, After: 1}, nil); err == nil {
+	if err := bus.Tail(t.Context(), Tail{Subjects: []string{"order.*", "stock.*"}, After: Place{1, 1}}, nil); err == nil {
 		t.Error("two streams after one sequence: got nil, want an error")
 	}
 }

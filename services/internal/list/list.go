@@ -31,7 +31,7 @@ import (
 const (
 	defaultSize = 50   // rows of a page, unless asked for
 	maxSize     = 1000 // rows of a page, whatever is asked for
-	maxCount    = 10_000
+	maxCount    = 1000 // rows of all pages: to count more would cost more than the page
 )
 
 // Kind is what a field holds, and so how it compares.

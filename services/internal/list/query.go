@@ -33,7 +33,11 @@ func (q *Query) Page(cond string, args ...any) (string, []any) {
 	return where + " ORDER BY " + orderBy(q.order) + " LIMIT $" + strconv.Itoa(len(all)), all
 }
 
-// Count returns the SELECT that counts the rows of all pages, up to 10,000 of
+// Whole reports whether a page with that next token has all the rows there are, so
+// that nobody need count them.
+func (q *Query) Whole(next string) bool { return q.after.sql == "" && next == "" }
+
+// Count returns the SELECT that counts the rows of all pages, up to 1,000 of
 // them, and its arguments. The condition is that of Page.
 func (q *Query) Count(table, cond string, args ...any) (string, []any) {
 	where, all := where(cond, args, q.filter)
