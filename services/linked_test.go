@@ -15,6 +15,8 @@ var unlinked = map[string]string{
 	"google.golang.org/grpc/xds":     "it is for what is built with -tags proxyless",
 	"github.com/envoyproxy":          "it is for what is built with -tags proxyless",
 	"github.com/cncf/xds":            "it is for what is built with -tags proxyless",
+	"go.etcd.io":                     "it is for what is built with -tags etcd",
+	"go.uber.org/zap":                "it is for what is built with -tags etcd",
 	"golang.org/x/net/trace":         "it is for what is built without -tags grpcnotrace",
 	"html/template":                  "it finds methods by name, and so has the linker keep all there are",
 	"net/http/pprof":                 "profiles are not for whoever reaches a port",

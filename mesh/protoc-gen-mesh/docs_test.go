@@ -3,16 +3,14 @@ package main
 import (
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/meshmart/meshmart/mesh/protoc-gen-mesh/contract/contracttest"
+	"github.com/meshmart/meshmart/tests/follow"
 )
 
-// quote is a block of a document that names its file: ```yaml mesh/base/services/order.yaml
-var quote = regexp.MustCompile("(?ms)^```[a-z]+ ([^\n]+)\n(.*?)^```$")
-
+// A block of a document that names a file is a quote: ```yaml mesh/base/services/order.yaml
 func TestDocumentsQuoteTheFiles(t *testing.T) {
 	documents, err := filepath.Glob(filepath.Join(contracttest.Root(), "docs", "*.md"))
 	if err != nil || len(documents) == 0 {
@@ -20,8 +18,10 @@ func TestDocumentsQuoteTheFiles(t *testing.T) {
 	}
 	for _, d := range append(documents, filepath.Join(contracttest.Root(), "README.md")) {
 		name, _ := filepath.Rel(contracttest.Root(), d)
-		for _, q := range quote.FindAllStringSubmatch(read(t, name), -1) {
-			quoted(t, name, q[1], q[2])
+		for _, b := range follow.Blocks(read(t, name)) {
+			if b.File != "" {
+				quoted(t, name, b.File, b.Text)
+			}
 		}
 	}
 }

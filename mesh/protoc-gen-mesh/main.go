@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/pluginpb"
 
 	"github.com/meshmart/meshmart/mesh/protoc-gen-mesh/ambient"
+	"github.com/meshmart/meshmart/mesh/protoc-gen-mesh/certificates"
 	"github.com/meshmart/meshmart/mesh/protoc-gen-mesh/contract"
 	"github.com/meshmart/meshmart/mesh/protoc-gen-mesh/grpcconfig"
 	"github.com/meshmart/meshmart/mesh/protoc-gen-mesh/istio"
@@ -47,7 +48,7 @@ func main() {
 // targets are all there are, in the order of mesh/LOSSES.md.
 func targets() []target.Target {
 	return []target.Target{
-		istio.Target(), ambient.Target(), linkerd.Target(), proxyless.Target(), network.Target(), grpcconfig.Target(),
+		istio.Target(), ambient.Target(), linkerd.Target(), proxyless.Target(), network.Target(), grpcconfig.Target(), certificates.Target(),
 		observability.Target(), reference.Target(),
 	}
 }

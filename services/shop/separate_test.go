@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
 	"github.com/meshmart/meshmart/services/gateway"
+	"github.com/meshmart/meshmart/tests/certs"
 )
 
 // TestSeparateProcesses runs every service as a process of its own, which find
@@ -26,6 +27,32 @@ func TestSeparateProcesses(t *testing.T) {
 	m := startColumn(t, broker, nil)
 	m.waitForServices()
 	startBroker(t, broker)
+	m.sellsSomething()
+}
+
+// TestSeparateProcessesWithCertificates: all that the shop's services ask of each
+// other without a mesh, they may.
+func TestSeparateProcessesWithCertificates(t *testing.T) {
+	ca, broker := certs.NewCA(t, "shop"), freeAddr(t)
+	startBroker(t, broker)
+	m := startColumnWith(t, broker, nil, func(name string) map[string]string {
+		f := certs.NewFiles(t)
+		f.Take(t, ca, "spiffe://cluster.local/ns/default/sa/"+name)
+		f.Trust(t, ca)
+		return map[string]string{"MESH": "none", "TLS_CERT_FILE": f.Cert, "TLS_KEY_FILE": f.Key, "TLS_CA_FILE": f.CA}
+	})
+	m.waitForServices()
+	m.sellsSomething()
+	for line := range strings.Lines(m.log.String()) {
+		if strings.Contains(line, "PERMISSION_DENIED") || strings.Contains(line, "CALLER_") {
+			t.Errorf("a service of the shop was refused: %s", line)
+		}
+	}
+}
+
+// sellsSomething buys, and is refused, by all of the shop.
+func (m *column) sellsSomething() {
+	t := m.t
 	m.waitForStock()
 	token := m.customer()
 	product := m.product(2)
@@ -54,6 +81,12 @@ type column struct {
 // SQLite files of their own.
 func startColumn(t *testing.T, broker string, databases map[string]string) *column {
 	t.Helper()
+	return startColumnWith(t, broker, databases, func(string) map[string]string { return nil })
+}
+
+// startColumnWith has more in the environment of each service.
+func startColumnWith(t *testing.T, broker string, databases map[string]string, more func(service string) map[string]string) *column {
+	t.Helper()
 	addrs := map[string]string{}
 	for _, tier := range tiers(gateway.Options{}) {
 		for _, svc := range tier {
@@ -71,10 +104,13 @@ func startColumn(t *testing.T, broker string, databases map[string]string) *colu
 			"GRPC_ADDR": addr, "METRICS_ADDR": c.ops[name], "NATS_URL": "nats://" + broker,
 			"DATABASE_URL": databases[strings.ToUpper(name)+"_DATABASE_URL"],
 		}
+		maps.Copy(environ, more(name))
 		c.start[name] = func() { c.kill[name] = startService(t, name, dir, log, addrs, environ) }
 		c.start[name]()
 	}
-	startService(t, "gateway", dir, log, addrs, map[string]string{"HTTP_ADDR": rest})
+	environ := map[string]string{"HTTP_ADDR": rest}
+	maps.Copy(environ, more("gateway"))
+	startService(t, "gateway", dir, log, addrs, environ)
 	c.market = &market{t: t, base: "http://" + rest, spans: tracetest.NewInMemoryExporter(), log: log, http: &http.Client{Timeout: 20 * time.Second}}
 	return c
 }
@@ -158,7 +194,7 @@ func startBroker(t *testing.T, addr string) (stop func()) {
 		t.Fatal(err)
 	}
 	s.Start()
-	if !s.ReadyForConnections(10 * time.Second) {
+	if !s.ReadyForConnections(time.Minute) {
 		t.Fatal("the broker is not ready")
 	}
 	stop = func() { s.Shutdown(); s.WaitForShutdown() }

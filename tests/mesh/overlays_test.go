@@ -27,6 +27,7 @@ var outside = []string{"otel-collector", "edge-certificate"}
 var spare = map[string]string{"proxyless": "NetworkPolicy ingress"}
 
 // byHand are the Secrets that who uses a component makes before.
+// Those of mesh/plain/tls come from what is beside it.
 var byHand = map[string][]string{"base/managed": {"Secret database", "Secret administrator", "Secret token-keys"}}
 
 // rendered is one way to apply what is in mesh/.
@@ -143,6 +144,11 @@ func TestEveryReferenceOfAWholeShopExists(t *testing.T) {
 		}
 		_, component, _ := strings.Cut(r.name, " with ")
 		known = append(slices.Clone(known), byHand[component]...)
+		if strings.HasPrefix(component, "plain/tls") {
+			for _, account := range contracttest.Shop(t).Accounts() {
+				known = append(known, "Secret "+account+"-certificate")
+			}
+		}
 		for _, problem := range references.Check(r.objects, known...) {
 			t.Errorf("%s: %s", r.name, problem)
 		}

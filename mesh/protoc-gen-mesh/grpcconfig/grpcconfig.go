@@ -115,7 +115,7 @@ func seconds(d time.Duration) string {
 func losses(s *contract.Shop) []target.Loss {
 	all := s.RPCs()
 	return []target.Loss{
-		{Policy: "callers", RPCs: all, Why: "There are no identities of services, and nothing is encrypted.", Instead: "NetworkPolicies, for pods and ports. An INTERNAL RPC answers only to this machine unless TRUST_NETWORK is set, as mesh/plain sets it."},
+		{Policy: "callers", RPCs: all, Why: "A service config is about the client's side.", Instead: "The process, RPC by RPC, where services have certificates: mesh/plain/tls. Without them nothing is encrypted, NetworkPolicies tell pods and ports apart, and an INTERNAL RPC answers only to this machine unless TRUST_NETWORK is set, as mesh/plain sets it."},
 		{Policy: "retry: per_try_timeout", RPCs: target.With(s, (*contract.RPC).Retried), Why: "gRPC in Go has no time limit for one attempt.", Instead: "The deadline of the call."},
 		target.NoRate(s, "A service config is about the client's side."),
 		target.NoSLO(s),

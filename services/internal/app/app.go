@@ -95,6 +95,7 @@ func MainFunc(name string, usage func(io.Writer), run func(context.Context) erro
 		fmt.Println(name, version.Get())
 		return
 	}
+	relaxCollections()
 	lines := newLog(os.Stderr, name, slog.LevelInfo)
 	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, jsonLines{lines}))
 	otel.SetErrorHandler(&seldom{log: lines})

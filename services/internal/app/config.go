@@ -1,10 +1,12 @@
 package app
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -29,8 +31,14 @@ type config struct {
 	NATSURL         string        `env:"NATS_URL" envDefault:"nats://nats:4222" doc:"the broker; several with commas between"`
 	NATSReplicas    int           `env:"NATS_REPLICAS" envDefault:"1" doc:"copies of every event that the broker keeps: 1, 3 or 5"`
 	TrustNetwork    bool          `env:"TRUST_NETWORK" envDefault:"false" doc:"answer INTERNAL RPCs from wherever they come, because a mesh or a network policy lets only the shop's services through"`
-	Mesh            rpc.Mesh      `env:"MESH" doc:"what repeats, balances and encrypts calls: none (the process repeats and balances), istio, ambient, linkerd, or proxyless (a binary built for it); empty: a mesh of proxies"`
-	PodNamespace    string        `env:"POD_NAMESPACE" envDefault:"default" doc:"with MESH=proxyless, the namespace of the services that are called"`
+	Mesh            rpc.Mesh      `env:"MESH" doc:"what repeats, balances and encrypts calls: none (the process itself), istio, ambient, linkerd, or proxyless (a binary built for it); empty: a mesh of proxies"`
+	CertFile        string        `env:"TLS_CERT_FILE" doc:"with MESH=none, the service's certificate (PEM), and those between it and its authority; a new one is taken within 10 s; empty: calls are plaintext"`
+	KeyFile         string        `env:"TLS_KEY_FILE" doc:"its key (PEM)"`
+	CAFile          string        `env:"TLS_CA_FILE" doc:"authorities (PEM) whose certificates services have: both ends then prove their SPIFFE ids, and the contracts' callers are held to; empty: only who is called proves its name, to the system's authorities"`
+	TrustDomain     string        `env:"SPIFFE_TRUST_DOMAIN" envDefault:"cluster.local" doc:"of the SPIFFE ids: spiffe://DOMAIN/ns/POD_NAMESPACE/sa/SERVICE"`
+	PodNamespace    string        `env:"POD_NAMESPACE" envDefault:"default" doc:"the namespace of the services, as SPIFFE ids, etcd and MESH=proxyless name it"`
+	ETCDEndpoints   []string      `env:"ETCD_ENDPOINTS" doc:"with MESH=none, the etcd that services find each other by instead of DNS (a binary built for it), as http://etcd:2379 or https; several with commas between"`
+	AdvertiseAddr   string        `env:"ADVERTISE_ADDR" doc:"with etcd, where others reach this service; empty: GRPC_ADDR, or its port on the first address of this host that is not of its loopback"`
 	LogLevel        slog.Level    `env:"LOG_LEVEL" envDefault:"info" doc:"debug, info, warn or error"`
 	OTLPEndpoint    string        `env:"OTEL_EXPORTER_OTLP_ENDPOINT" doc:"collector by OTLP over gRPC, such as http://localhost:4317; empty: none"`
 	TracesExporter  string        `env:"OTEL_TRACES_EXPORTER" envDefault:"otlp" doc:"where traces go: otlp (the collector, if there is one) or none"`
@@ -44,7 +52,7 @@ type config struct {
 // Validate checks what the types alone do not say.
 func (c *config) Validate() error {
 	var errs []error
-	errs = append(errs, c.validateTelemetry())
+	errs = append(errs, c.validateTelemetry(), c.validatePlain())
 	if c.TraceRatio < 0 || c.TraceRatio > 1 {
 		errs = append(errs, fmt.Errorf("TRACE_RATIO: %v is not between 0 and 1", c.TraceRatio))
 	}
@@ -61,6 +69,44 @@ func (c *config) Validate() error {
 		errs = append(errs, fmt.Errorf("SHUTDOWN_TIMEOUT: %v is not positive", c.ShutdownTimeout))
 	}
 	return errors.Join(errs...)
+}
+
+// validatePlain checks what is for services without a mesh.
+func (c *config) validatePlain() error {
+	set := func(variable, value string) string {
+		if value == "" {
+			return ""
+		}
+		return variable
+	}
+	cert, key, ca := set("TLS_CERT_FILE", c.CertFile), set("TLS_KEY_FILE", c.KeyFile), set("TLS_CA_FILE", c.CAFile)
+	switch first := cmp.Or(cert, key, ca); {
+	case first == "":
+	case c.Mesh != rpc.NoMesh:
+		return fmt.Errorf("%s: it is for MESH=none; what other meshes there are encrypt by themselves", first)
+	case cert == "" || key == "":
+		return fmt.Errorf("%s is set, so TLS_CERT_FILE and TLS_KEY_FILE have to be set, too", first)
+	}
+	return c.validateDiscovery()
+}
+
+func (c *config) validateDiscovery() error {
+	if len(c.ETCDEndpoints) == 0 {
+		return nil
+	}
+	if c.Mesh != rpc.NoMesh {
+		return errors.New("ETCD_ENDPOINTS: it is for MESH=none; in a mesh services have names")
+	}
+	for _, e := range c.ETCDEndpoints {
+		u, err := url.Parse(e)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || !strings.HasPrefix(c.ETCDEndpoints[0], u.Scheme+":") {
+			return errors.New("ETCD_ENDPOINTS: they are URLs such as http://etcd:2379, all of them or none with https")
+		}
+	}
+	if _, port, err := net.SplitHostPort(c.AdvertiseAddr); c.AdvertiseAddr != "" && (err != nil || port == "" || port == "0") {
+		return errors.New("ADVERTISE_ADDR: it is a host and a port, such as 10.1.2.3:9090")
+	}
+	return nil
 }
 
 // validateTelemetry checks OpenTelemetry's variables. Its own libraries would go

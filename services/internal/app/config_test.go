@@ -79,6 +79,7 @@ func TestHelpTellsEveryVariable(t *testing.T) {
 	svc := Service{Name: "payment", Doc: "charges for orders", Calls: []string{"user"}, Config: &payments{}}
 	Help(&out, svc.Name, svc.Doc, svc)
 	for _, want := range []string{"charges for orders", "SIMULATOR_LATENCY", "20ms", "how long an answer takes", "USER_ADDR", "GRPC_ADDR", "NATS_URL", "MESH",
+		"TLS_CERT_FILE", "TLS_KEY_FILE", "TLS_CA_FILE", "SPIFFE_TRUST_DOMAIN", "ETCD_ENDPOINTS", "ADVERTISE_ADDR",
 		"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_LOGS_EXPORTER", "-version"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in the help:\n%s", want, out.String())

@@ -20,8 +20,10 @@ import (
 	"github.com/meshmart/meshmart/services/internal/auth"
 	"github.com/meshmart/meshmart/services/internal/breaker"
 	"github.com/meshmart/meshmart/services/internal/db"
+	"github.com/meshmart/meshmart/services/internal/discovery"
 	"github.com/meshmart/meshmart/services/internal/events"
 	"github.com/meshmart/meshmart/services/internal/idem"
+	"github.com/meshmart/meshmart/services/internal/identity"
 	"github.com/meshmart/meshmart/services/internal/policy"
 	"github.com/meshmart/meshmart/services/internal/rpc"
 )
@@ -32,6 +34,7 @@ type Env struct {
 	Name   string
 	Log    *slog.Logger
 	Traces trace.TracerProvider
+	Roots  rpc.Roots // of the traces that begin here
 	Meters metric.MeterProvider
 	Server grpc.ServiceRegistrar
 	Clock  func() time.Time
@@ -43,6 +46,9 @@ type Env struct {
 	health   *health
 	workers  *workers
 	draining chan struct{}
+	identity *identity.Identity  // nil: calls are plaintext here
+	registry *discovery.Registry // nil: there is no etcd
+	leave    func()              // takes the service out of the registry
 	https    []*http.Server
 	closers  []func() error
 	bus      func() (*events.Bus, error)
@@ -60,21 +66,39 @@ func newEnv(ctx context.Context, svc Service, cfg *config, opt Options) (*Env, e
 		log = bridged(log, cfg.LogLevel, t.logs)
 	}
 	draining := make(chan struct{})
-	srv, err := rpc.NewServer(rpc.ServerConfig{Log: log, Traces: t.traces, Roots: rpc.Ratio(cfg.TraceRatio), Meters: t.meters, Clock: opt.Clock, Mesh: cfg.Mesh,
-		Outage: db.IsUnavailable, Insider: insider(cfg, opt.Network), Draining: draining, Point: opt.Point})
+	own, err := newIdentity(svc.Name, cfg, log)
 	if err != nil {
 		return nil, errors.Join(err, t.close())
 	}
+	registry, err := newRegistry(cfg, own, log)
+	if err != nil {
+		return nil, errors.Join(err, own.Close(), t.close())
+	}
+	if registry != nil {
+		opt.Network = etcd{registry, dns{opt.Environ}}
+	}
+	srv, err := rpc.NewServer(rpc.ServerConfig{Log: log, Traces: t.traces, Roots: rpc.Ratio(cfg.TraceRatio), Meters: t.meters, Clock: opt.Clock, Mesh: cfg.Mesh,
+		Identity: own, Outage: db.IsUnavailable, Insider: insider(cfg, opt.Network), Draining: draining, Point: opt.Point})
+	if err != nil {
+		return nil, errors.Join(err, own.Close(), t.close())
+	}
 	e := &Env{
-		Name: svc.Name, Log: log, Traces: t.traces, Meters: t.meters, Server: srv, Clock: opt.Clock,
+		Name: svc.Name, Log: log, Traces: t.traces, Roots: rpc.Ratio(cfg.TraceRatio), Meters: t.meters, Server: srv, Clock: opt.Clock,
 		svc: svc, cfg: cfg, opt: opt, rpc: srv,
 		health:   newHealth(srv, opt),
 		workers:  newWorkers(log),
 		draining: draining,
+		identity: own,
+		registry: registry,
+		leave:    func() {},
 		revoked:  auth.NewRevocations(opt.Clock),
 	}
 	e.bus = sync.OnceValues(e.connect)
 	e.OnClose(t.close)
+	e.OnClose(own.Close)
+	if registry != nil {
+		e.OnClose(registry.Close)
+	}
 	if cfg.MetricsAddr != "" {
 		e.ServeHTTP(cfg.MetricsAddr, e.opsHandler())
 	}
@@ -135,7 +159,7 @@ func (e *Env) Dial(name string) (*grpc.ClientConn, error) {
 		return nil, fmt.Errorf("dial %s: not declared in Service.Calls", name)
 	}
 	target, opts := e.opt.Network.Target(name)
-	cc, err := rpc.Dial(rpc.ClientConfig{Name: name, Target: target, Mesh: e.cfg.Mesh, Log: e.Log, Traces: e.Traces, Roots: rpc.Ratio(e.cfg.TraceRatio), Meters: e.Meters,
+	cc, err := rpc.Dial(rpc.ClientConfig{Name: name, Target: target, Mesh: e.cfg.Mesh, Identity: e.identity, Log: e.Log, Traces: e.Traces, Roots: rpc.Ratio(e.cfg.TraceRatio), Meters: e.Meters,
 		Breaker: e.Breaker, Point: e.opt.Point}, opts...)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s at %s: %w", name, target, err)

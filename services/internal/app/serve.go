@@ -17,8 +17,8 @@ import (
 )
 
 // serve opens the listeners, serves until ctx is done or one of them fails, and
-// shuts down in order: NOT_SERVING, time for the balancers to notice, no new
-// connections, the calls under way finish within a limit, the workers stop.
+// shuts down in order: NOT_SERVING and out of the registry, time for the balancers
+// to notice, no new connections, the calls under way finish within a limit, the workers stop.
 func (e *Env) serve(ctx context.Context) error {
 	grpcs, https, err := e.listen()
 	if err != nil {
@@ -78,6 +78,10 @@ func (e *Env) listen() (grpcs, https []net.Listener, err error) {
 			e.Check("mesh", e.rpc.Configured)
 		}
 		e.Log.Info("serving gRPC", "addr", l.Addr().String(), "version", version.Get())
+		e.warnOfPlaintext(l.Addr())
+		if err := e.register(l.Addr()); err != nil {
+			return grpcs, nil, err
+		}
 	}
 	for _, s := range e.https {
 		l, err := net.Listen("tcp", s.Addr)
@@ -104,6 +108,7 @@ func ignoreClosed(err error) error {
 // way finish; what is not finished within the limit is cut off.
 func (e *Env) drain() {
 	e.health.set(errors.New("shutting down"))
+	e.leave()
 	if e.cfg.DrainDelay > 0 {
 		e.Log.Info("draining", "delay", e.cfg.DrainDelay.String())
 		time.Sleep(e.cfg.DrainDelay)

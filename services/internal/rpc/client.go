@@ -18,6 +18,7 @@ import (
 	"github.com/meshmart/meshmart/services/internal/breaker"
 	"github.com/meshmart/meshmart/services/internal/fault"
 	"github.com/meshmart/meshmart/services/internal/faultpoint"
+	"github.com/meshmart/meshmart/services/internal/identity"
 	"github.com/meshmart/meshmart/services/internal/policy"
 )
 
@@ -27,11 +28,13 @@ type ClientConfig struct {
 	Name   string
 	Target string
 	// Mesh is what the connection goes through.
-	Mesh   Mesh
-	Log    *slog.Logger
-	Traces trace.TracerProvider // nil: calls have no spans; as a server's
-	Roots  Roots                // as a server's
-	Meters metric.MeterProvider // nil: calls are not counted
+	Mesh Mesh
+	// Identity is what the process proves itself by with NoMesh; nil: plaintext.
+	Identity *identity.Identity
+	Log      *slog.Logger
+	Traces   trace.TracerProvider // nil: calls have no spans; as a server's
+	Roots    Roots                // as a server's
+	Meters   metric.MeterProvider // nil: calls are not counted
 	// Breaker makes the breaker of the connection; nil: breaker.New.
 	Breaker func(breaker.Config) *breaker.Breaker
 	// Point is for tests: it is told "before call of <method>", and "after call
@@ -51,7 +54,7 @@ const MaxReply = 32 << 20
 // retries, for the mesh repeats what the contract allows. Whoever repeats: the
 // breaker counts a call once.
 func Dial(cfg ClientConfig, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
-	how, err := cfg.Mesh.dialOptions(cfg.Name)
+	how, err := cfg.Mesh.dialOptions(cfg.Name, cfg.Identity)
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,8 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/meshmart/meshmart/services/internal/identity"
 )
 
 // Mesh is what encrypts, balances and repeats calls between services. The zero
@@ -19,7 +21,8 @@ type Mesh string
 // The kinds of mesh that the process must know of.
 const (
 	// NoMesh says that the process itself repeats, balances and looks at the
-	// health of those that it calls, as their contracts say. Nothing is encrypted.
+	// health of those that it calls, as their contracts say. It also encrypts, and
+	// lets in whom they list, if it has an identity.
 	NoMesh Mesh = "none"
 	// Istio is a mesh of sidecars that pass calls over IPv6 on from an address of
 	// their own.
@@ -50,10 +53,10 @@ func (m Mesh) repeats() bool { return m == NoMesh || m == Proxyless }
 
 // dialOptions are the transport of a connection to a service, and who repeats
 // its calls.
-func (m Mesh) dialOptions(service string) ([]grpc.DialOption, error) {
+func (m Mesh) dialOptions(service string, own *identity.Identity) ([]grpc.DialOption, error) {
 	switch m {
 	case NoMesh:
-		return meshless(service)
+		return meshless(service, own)
 	case Proxyless:
 		return proxylessClient()
 	}

@@ -10,6 +10,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	_ "google.golang.org/grpc/health" // has clients watch the health of those that they call
 	"google.golang.org/grpc/keepalive"
+
+	"github.com/meshmart/meshmart/services/internal/identity"
 )
 
 // serviceConfigs holds a gRPC service config for each service, generated from
@@ -33,13 +35,19 @@ func spread(age, grace time.Duration) grpc.ServerOption {
 
 // meshless makes gRPC do what a mesh would: it repeats calls, balances them over
 // the replicas that DNS tells of, and leaves out those that are not ready.
-func meshless(service string) ([]grpc.DialOption, error) {
+func meshless(service string, own *identity.Identity) ([]grpc.DialOption, error) {
 	config, err := serviceConfig(serviceConfigs, service)
 	if err != nil {
 		return nil, err
 	}
+	creds := insecure.NewCredentials()
+	if own != nil {
+		if creds, err = own.Client(service); err != nil {
+			return nil, err
+		}
+	}
 	return append(repeating(),
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithTransportCredentials(creds),
 		grpc.WithDisableServiceConfig(), // of the resolver: one from DNS could say otherwise
 		grpc.WithDefaultServiceConfig(config),
 	), nil

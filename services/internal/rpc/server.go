@@ -17,8 +17,10 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/meshmart/meshmart/services/internal/apart"
 	"github.com/meshmart/meshmart/services/internal/auth"
 	"github.com/meshmart/meshmart/services/internal/faultpoint"
+	"github.com/meshmart/meshmart/services/internal/identity"
 	"github.com/meshmart/meshmart/services/internal/policy"
 )
 
@@ -31,8 +33,12 @@ type ServerConfig struct {
 	Clock  func() time.Time
 	// Mesh is what the server stands in.
 	Mesh Mesh
+	// Identity is what the server proves itself by with NoMesh; nil: it takes calls
+	// in plaintext. If it is mutual, callers are who the contracts say.
+	Identity *identity.Identity
 	// Insider reports whether a caller at this address is one of the shop's own
-	// services, as far as that can be told here: others get no INTERNAL RPC.
+	// services, as far as that can be told here: others get no INTERNAL RPC. Who
+	// is known by a certificate is not asked where he is.
 	Insider func(net.Addr) bool
 	// Draining is closed when the process begins to shut down; nil for never.
 	Draining <-chan struct{}
@@ -83,6 +89,13 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	if cfg.Mesh == Proxyless {
 		opts = append(opts, grpc.StatsHandler(refused{s}))
 	}
+	if cfg.Identity != nil {
+		creds, err := cfg.Identity.Server()
+		if err != nil {
+			return nil, err
+		}
+		opts = append(opts, grpc.Creds(creds))
+	}
 	s.transport, err = cfg.Mesh.server(cfg.Log, opts...)
 	if err != nil {
 		return nil, err
@@ -104,6 +117,8 @@ func (s *Server) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	for i, m := range desc.Methods {
 		if name := "/" + desc.ServiceName + "/" + m.MethodName; !policy.Exempt(name) {
 			m.Handler = s.unary(s.route(name), m.Handler)
+		} else if s.cfg.Identity.Mutual() {
+			m.Handler = s.guarded(name, m.Handler)
 		}
 		d.Methods[i] = m
 	}
@@ -158,18 +173,28 @@ func (c *call) handle(_ context.Context, req any, _ *grpc.UnaryServerInfo, next 
 	return next(c.ctx, req)
 }
 
+// stream does apart what needs a stack at the beginning: a stream may wait for long
+// after it.
 func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
 	if policy.Exempt(info.FullMethod) {
+		if err := s.mayAsk(ss.Context(), info.FullMethod); err != nil {
+			return unwatched(info.FullMethod, err)
+		}
 		return next(srv, ss)
 	}
-	c := s.begin(ss.Context(), s.routeOf(info.FullMethod))
+	var c *call
+	apart.Run(func() { c = s.begin(ss.Context(), s.routeOf(info.FullMethod)) })
 	defer c.cancel()
 	g := &guardedStream{ServerStream: ss, call: c, long: info.IsClientStream}
 	_, err := c.run(func() (any, error) {
-		if srv == nil { // it is unknown, whoever asks
+		if srv == nil { // it is unknown
+			if err := s.mayAsk(c.ctx, c.method); err != nil {
+				return nil, err
+			}
 			return nil, next(srv, g)
 		}
-		if err := c.admit(); err != nil {
+		var err error
+		if apart.Run(func() { err = c.admit() }); err != nil {
 			return nil, err
 		}
 		return nil, next(srv, g)

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
 
+	"github.com/meshmart/meshmart/services/internal/apart"
 	"github.com/meshmart/meshmart/services/internal/fault"
 )
 
@@ -25,6 +26,19 @@ type guardedStream struct {
 func (g *guardedStream) Context() context.Context { return g.call.ctx }
 
 func (g *guardedStream) RecvMsg(m any) error {
+	if g.long {
+		return g.take(m)
+	}
+	return g.takeApart(m)
+}
+
+// takeApart receives the one request of a stream that may wait for long after it.
+func (g *guardedStream) takeApart(m any) (err error) {
+	apart.Run(func() { err = g.take(m) })
+	return err
+}
+
+func (g *guardedStream) take(m any) error {
 	if err := g.receive(m); err != nil {
 		return err
 	}

@@ -46,15 +46,26 @@ type tracing struct {
 	roots Roots
 }
 
+// Begin puts ctx, if it belongs to no trace, into one that begins, and reports
+// whether the trace is kept. It is for what comes from elsewhere, and not by gRPC.
+func Begin(ctx context.Context, roots Roots) (context.Context, bool) {
+	sc := trace.SpanContextFromContext(ctx)
+	ctx, kept := keeps(ctx, sc, roots)
+	if !kept && !sc.IsValid() {
+		ctx = trace.ContextWithSpanContext(ctx, unkept())
+	}
+	return ctx, kept
+}
+
 // keeps reports whether a call which is made in sc has a span, and returns ctx for
 // its making.
-func (t *tracing) keeps(ctx context.Context, sc trace.SpanContext) (context.Context, bool) {
+func keeps(ctx context.Context, sc trace.SpanContext, roots Roots) (context.Context, bool) {
 	switch {
 	case sc.IsValid():
 		return ctx, sc.IsSampled()
-	case t.roots == nil:
+	case roots == nil:
 		return ctx, true // whether it is recorded is the sampler's to say
-	case t.roots():
+	case roots():
 		return context.WithValue(ctx, keptKey{}, true), true
 	}
 	return ctx, false
@@ -67,7 +78,7 @@ func (t *tracing) arrived(ctx context.Context, method string) (context.Context, 
 	}
 	in := Propagator.Extract(ctx, incoming{ctx})
 	sc := trace.SpanContextFromContext(in)
-	ctx, kept := t.keeps(ctx, sc)
+	ctx, kept := keeps(ctx, sc, t.roots)
 	switch {
 	case kept:
 	case sc.IsValid():
@@ -93,7 +104,7 @@ func (t *tracing) leaving(ctx context.Context, method string) (context.Context, 
 		return ctx, false
 	}
 	sc := trace.SpanContextFromContext(ctx)
-	ctx, kept := t.keeps(ctx, sc)
+	ctx, kept := keeps(ctx, sc, t.roots)
 	switch {
 	case kept:
 		return t.spans.TagRPC(ctx, &stats.RPCTagInfo{FullMethodName: method}), true
@@ -135,34 +146,19 @@ func unkept() trace.SpanContext {
 	return trace.NewSpanContext(c)
 }
 
-// sending tells whoever is called with ctx the trace that it is made in.
+// sending tells whoever is called with ctx the trace that it is made in. Nobody
+// else does: it is added to the headers that there are, without a look at them.
 func sending(ctx context.Context) context.Context {
-	out := outgoing{}
-	if md, ok := metadata.FromOutgoingContext(ctx); ok {
-		out.all = md
-	}
+	var out outgoing
 	Propagator.Inject(ctx, &out)
-	if out.all != nil {
-		return metadata.NewOutgoingContext(ctx, out.all)
-	}
-	return metadata.AppendToOutgoingContext(ctx, out.pairs...)
+	return metadata.AppendToOutgoingContext(ctx, out...)
 }
 
-// outgoing writes the headers of a call: into all that there are, or if there are
-// none, into a list, which costs less.
-type outgoing struct {
-	all   metadata.MD
-	pairs []string
-}
+// outgoing are headers of a call, each a name and its value.
+type outgoing []string
 
 // Set implements propagation.TextMapCarrier.
-func (out *outgoing) Set(key, value string) {
-	if out.all != nil {
-		out.all.Set(key, value)
-		return
-	}
-	out.pairs = append(out.pairs, key, value)
-}
+func (out *outgoing) Set(key, value string) { *out = append(*out, key, value) }
 
 // Get implements propagation.TextMapCarrier: nothing is read of what goes out.
 func (*outgoing) Get(string) string { return "" }
