@@ -57,12 +57,3 @@ func caller(r *http.Request, proxies int) string {
 	}
 	return peer.Addr().String()
 }
-
-// untraced removes from the headers what a caller that is not trusted says of the
-// trace: that would have others kept or thrown away, or be mixed up with one that
-// is not its own.
-func untraced(h http.Header) {
-	for _, name := range []string{"Traceparent", "Tracestate", "Baggage"} {
-		h.Del(name)
-	}
-}

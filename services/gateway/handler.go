@@ -8,30 +8,33 @@ import (
 	"fmt"
 	"io"
 	"mime"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	userpb "github.com/meshmart/meshmart/proto/user/v1"
 	"github.com/meshmart/meshmart/services/internal/auth"
 	"github.com/meshmart/meshmart/services/internal/fault"
 )
 
-// api serves the routes of the contracts. It checks each request itself, so
-// that an error can name the field; then grpc-gateway makes the unary calls
-// (handler.go), and streams are carried here (handler_stream.go): of those
-// grpc-gateway knows neither server-sent events nor the end of a bad one.
+// api serves the routes of the contracts. It checks each request itself, so that
+// an error can name the field.
 type api struct {
 	routes   routes
-	mux      *runtime.ServeMux
 	conns    map[string]grpc.ClientConnInterface // by the service's name
 	users    userpb.AuthServiceClient
 	maxBody  int64         // of a body, or of one message of a stream
@@ -45,34 +48,6 @@ type api struct {
 // output is how messages are written: with the contracts' names, and whole.
 func output() protojson.MarshalOptions {
 	return protojson.MarshalOptions{UseProtoNames: true, EmitUnpopulated: true}
-}
-
-// register hands the unary RPCs to grpc-gateway.
-func (a *api) register() error {
-	nothing := func(string) (string, bool) { return "", false }
-	a.mux = runtime.NewServeMux(
-		runtime.WithMarshalerOption(runtime.MIMEWildcard, &runtime.JSONPb{MarshalOptions: output()}),
-		runtime.WithErrorHandler(func(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
-			fail(w, r, err)
-		}),
-		// Of the headers the services need the token and the client's address,
-		// which are always passed on, and the client none of gRPC's.
-		runtime.WithIncomingHeaderMatcher(nothing),
-		runtime.WithOutgoingHeaderMatcher(nothing),
-		runtime.WithOutgoingTrailerMatcher(nothing),
-		runtime.WithDisablePathLengthFallback(),
-		runtime.WithDisableHTTPMethodOverride(),
-		runtime.WithWriteContentLength(),
-	)
-	a.users = userpb.NewAuthServiceClient(a.conns["user"])
-	ctx := context.Background()
-	var errs []error
-	for _, s := range routed() {
-		for _, serve := range s.serve {
-			errs = append(errs, serve(ctx, a.mux, a.conns[s.name]))
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // ServeHTTP answers one request for a route of the contracts.
@@ -103,41 +78,77 @@ func method(r *http.Request) string {
 	return r.Method
 }
 
-func (a *api) serve(w http.ResponseWriter, r *http.Request, rt *route, params map[string]string) error {
-	if err := checkHead(rt, r, params); err != nil {
+func (a *api) serve(w http.ResponseWriter, r *http.Request, rt *route, params []param) error {
+	in := rt.in.New().Interface()
+	if err := checkHead(rt, r, params, in); err != nil {
 		return err
 	}
-	switch {
-	case rt.rpc.IsStreamingClient():
+	if rt.rpc.IsStreamingClient() {
 		return a.serveLines(w, r, rt)
-	case rt.rpc.IsStreamingServer():
-		return a.serveEvents(w, r, rt, params)
 	}
-	if err := a.checkBody(w, r, rt); err != nil {
+	if err := a.decodeBody(w, r, rt, in); err != nil {
 		return err
 	}
-	r.Method = rt.method
-	r.Header.Del("Content-Type") // it was checked, and of one that means nothing grpc-gateway would complain to stderr
-	a.mux.ServeHTTP(w, r)
+	for _, p := range params {
+		if err := runtime.PopulateFieldFromPath(in, p.name, p.value); err != nil {
+			return fault.Invalid(p.name, "is not valid")
+		}
+	}
+	if rt.rpc.IsStreamingServer() {
+		return a.serveEvents(w, r, rt, in)
+	}
+	return a.serveReply(w, r, rt, in)
+}
+
+// serveReply makes a unary call, and answers with its reply.
+func (a *api) serveReply(w http.ResponseWriter, r *http.Request, rt *route, in proto.Message) error {
+	out := rt.out.New()
+	if err := a.conns[rt.host].Invoke(outgoing(r.Context(), r), rt.full, in, out.Interface()); err != nil {
+		return err
+	}
+	if rt.shown != nil {
+		out = out.Get(rt.shown).Message()
+	}
+	body, err := output().Marshal(out.Interface())
+	if err != nil {
+		return fmt.Errorf("marshal the reply of %s: %w", rt.full, err)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	_, _ = w.Write(body) // the client is gone: nobody to tell
 	return nil
 }
 
-// checkHead checks everything of a request but its body.
-func checkHead(rt *route, r *http.Request, params map[string]string) error {
-	for name, value := range params {
-		if !utf8.ValidString(value) {
-			return fault.Invalid(name, "is not valid UTF-8")
+// outgoing is ctx with what a service needs of a request's headers: the token, and
+// the client's address.
+func outgoing(ctx context.Context, r *http.Request) context.Context {
+	pairs := make([]string, 0, 4)
+	for _, token := range r.Header.Values("Authorization") {
+		pairs = append(pairs, "authorization", token)
+	}
+	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		pairs = append(pairs, "x-forwarded-for", host)
+	}
+	return metadata.AppendToOutgoingContext(ctx, pairs...)
+}
+
+// checkHead checks everything of a request but its body, and reads the query into
+// in.
+func checkHead(rt *route, r *http.Request, params []param, in proto.Message) error {
+	for _, p := range params {
+		if !utf8.ValidString(p.value) {
+			return fault.Invalid(p.name, "is not valid UTF-8")
 		}
 	}
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return fault.Malformed("the query is not properly encoded")
 	}
-	if err := checkQuery(rt, query); err != nil {
+	if err := readQuery(rt, query, in); err != nil {
 		return err
 	}
 	for _, v := range r.Header.Values("Authorization") {
-		// grpc-gateway would drop it, and the call go on as nobody's.
+		// gRPC would refuse to send it, without saying why.
 		if strings.ContainsFunc(v, func(c rune) bool { return c < ' ' || c > '~' }) {
 			return fault.Unauthenticated(auth.ReasonInvalid, "the authorization header has characters that no token has")
 		}
@@ -169,9 +180,9 @@ func checkContent(rt *route, r *http.Request) error {
 	return nil
 }
 
-// checkBody reads the body of a unary call and decodes it once by itself, since
-// grpc-gateway's errors do not tell fields, and then puts it back.
-func (a *api) checkBody(w http.ResponseWriter, r *http.Request, rt *route) error {
+// decodeBody reads the body of a request into in, or into the field of it that the
+// body is.
+func (a *api) decodeBody(w http.ResponseWriter, r *http.Request, rt *route, in proto.Message) error {
 	if rt.body == "" {
 		return nil
 	}
@@ -179,38 +190,37 @@ func (a *api) checkBody(w http.ResponseWriter, r *http.Request, rt *route) error
 	if err != nil {
 		return err
 	}
-	r.Body = io.NopCloser(bytes.NewReader(text))
 	if len(bytes.TrimSpace(text)) == 0 {
 		if rt.needsBody() {
 			return fault.Malformed("%s %s needs a JSON body", rt.method, rt.template)
 		}
 		return nil
 	}
-	m, err := newMessage(rt.message())
-	if err != nil {
+	root := strings.Trim(rt.body, "*")
+	m := in
+	if root != "" {
+		m = in.ProtoReflect().Mutable(rt.rpc.Input().Fields().ByName(protoreflect.Name(root))).Message().Interface()
+	}
+	if err := (jsonBody{text, root}).decode(m); err != nil {
 		return err
 	}
-	if err := (jsonBody{text, strings.Trim(rt.body, "*")}).decode(m); err != nil {
-		return err
-	}
-	if rt.method == http.MethodPatch && rt.rpc.Input().Fields().ByName("update_mask") != nil {
-		return setMask(r, rt, text)
+	if rt.method == http.MethodPatch {
+		return setMask(in, rt, text)
 	}
 	return nil
 }
 
-// setMask adds an update_mask to the query if it has none.
-func setMask(r *http.Request, rt *route, body []byte) error {
-	q := r.URL.Query()
-	if q.Has("update_mask") || q.Has("updateMask") {
+// setMask fills in an update_mask that the query does not have.
+func setMask(in proto.Message, rt *route, body []byte) error {
+	fd := rt.rpc.Input().Fields().ByName("update_mask")
+	if fd == nil || in.ProtoReflect().Has(fd) {
 		return nil
 	}
 	mask := updateMask(rt.message(), body)
-	if mask == "" {
+	if mask == nil {
 		return fault.Invalid(rt.body, "there is nothing in it to be changed")
 	}
-	q.Set("update_mask", mask)
-	r.URL.RawQuery = q.Encode()
+	in.ProtoReflect().Set(fd, protoreflect.ValueOfMessage((&fieldmaskpb.FieldMask{Paths: mask}).ProtoReflect()))
 	return nil
 }
 

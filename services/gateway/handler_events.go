@@ -10,8 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
-	"github.com/grpc-ecosystem/grpc-gateway/v2/utilities"
 	"google.golang.org/protobuf/proto"
 
 	greeterpb "github.com/meshmart/meshmart/proto/greeter/v1"
@@ -84,8 +82,11 @@ func resumeGreetings(m *greeterpb.ListGreetingsRequest, next int64) error {
 // standard, section 9.2): each message an event with the place to resume at as
 // its id, then "end", or "error" with the status. Until the first one it can
 // still be refused like any other request.
-func (a *api) serveEvents(w http.ResponseWriter, r *http.Request, rt *route, params map[string]string) error {
-	in, err := eventsRequest(r, rt, params)
+func (a *api) serveEvents(w http.ResponseWriter, r *http.Request, rt *route, in proto.Message) error {
+	var err error
+	if id := r.Header.Get("Last-Event-ID"); id != "" {
+		err = resume(in, id)
+	}
 	ev := &events{w: w, rc: http.NewResponseController(w)}
 	if errors.Is(err, errEnded) {
 		return ev.send("", "end", []byte("{}"))
@@ -108,25 +109,6 @@ func (a *api) serveEvents(w http.ResponseWriter, r *http.Request, rt *route, par
 	return nil
 }
 
-func eventsRequest(r *http.Request, rt *route, params map[string]string) (proto.Message, error) {
-	in, err := newMessage(rt.rpc.Input())
-	if err != nil {
-		return nil, err
-	}
-	for name, value := range params {
-		if err := runtime.PopulateFieldFromPath(in, name, value); err != nil {
-			return nil, fault.Invalid(name, "is not valid")
-		}
-	}
-	if err := runtime.PopulateQueryParameters(in, r.URL.Query(), utilities.NewDoubleArray(nil)); err != nil {
-		return nil, fault.Malformed("%v", err)
-	}
-	if id := r.Header.Get("Last-Event-ID"); id != "" {
-		return in, resume(in, id)
-	}
-	return in, nil
-}
-
 // pump reads the stream behind a route until it ends, which is io.EOF if it
 // ends well, and waits for each message to be taken.
 func (a *api) pump(ctx context.Context, r *http.Request, rt *route, in proto.Message, to chan<- proto.Message) error {
@@ -141,10 +123,7 @@ func (a *api) pump(ctx context.Context, r *http.Request, rt *route, in proto.Mes
 		return err
 	}
 	for {
-		m, err := newMessage(rt.rpc.Output())
-		if err != nil {
-			return err
-		}
+		m := rt.out.New().Interface()
 		if err := stream.RecvMsg(m); err != nil {
 			return err
 		}

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
@@ -19,11 +18,7 @@ import (
 
 // open begins the gRPC stream behind a route; it ends with ctx at the latest.
 func (a *api) open(ctx context.Context, r *http.Request, rt *route) (grpc.ClientStream, error) {
-	ctx, err := runtime.AnnotateContext(ctx, a.mux, r, rt.full)
-	if err != nil {
-		return nil, err
-	}
-	return a.conns[rt.host].NewStream(ctx, &grpc.StreamDesc{
+	return a.conns[rt.host].NewStream(outgoing(ctx, r), &grpc.StreamDesc{
 		StreamName:    string(rt.rpc.Name()),
 		ServerStreams: rt.rpc.IsStreamingServer(),
 		ClientStreams: rt.rpc.IsStreamingClient(),
@@ -134,10 +129,7 @@ func (l *lines) stopSender() {
 
 // next reads the nth message; io.EOF after the last.
 func (l *lines) next(dec *json.Decoder, n int) (proto.Message, error) {
-	m, err := newMessage(l.route.rpc.Input())
-	if err != nil {
-		return nil, err
-	}
+	m := l.route.in.New().Interface()
 	var text json.RawMessage
 	var syntax *json.SyntaxError
 	switch err := dec.Decode(&text); {
@@ -154,10 +146,7 @@ func (l *lines) next(dec *json.Decoder, n int) (proto.Message, error) {
 // receive passes on what the service answers, until it ends.
 func (l *lines) receive() error {
 	for {
-		m, err := newMessage(l.route.rpc.Output())
-		if err != nil {
-			return err
-		}
+		m := l.route.out.New().Interface()
 		if err := l.stream.RecvMsg(m); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {

@@ -5,13 +5,22 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+
+	"go.opentelemetry.io/otel/metric/noop"
+
+	"github.com/meshmart/meshmart/services/internal/rpc"
 )
 
 // newRecorder serves one request with h below the log.
 func newRecorder(t *testing.T, log *logLines, h http.Handler) *httptest.ResponseRecorder {
 	t.Helper()
+	lines := slog.NewJSONHandler(log, nil)
+	rs, err := measure(noop.NewMeterProvider(), lines)
+	if err != nil {
+		t.Fatal(err)
+	}
 	rec := httptest.NewRecorder()
-	logged(slog.New(slog.NewJSONHandler(log, nil)), h).ServeHTTP(rec, httptest.NewRequest("GET", "/v1/x", nil))
+	(&observer{cfg: &config{}, log: lines, roots: rpc.Ratio(0), next: h, requests: rs}).ServeHTTP(rec, httptest.NewRequest("GET", "/v1/x", nil))
 	return rec
 }
 

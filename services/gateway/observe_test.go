@@ -162,15 +162,20 @@ func TestMetricsAreByRoute(t *testing.T) {
 	s := start(t, nil)
 	s.do("GET", "/v1/products/"+anID, "", "Host: evil.example")
 	s.do("GET", "/v1/nothing/"+anID, "")
+	s.do("BREW", "/v1/products/"+anID, "")
 	got := s.do("GET", "/metrics", "").body
-	for _, want := range []string{
-		`http_server_request_duration_seconds_count{`, `http_route="/v1/products/{id}"`, `server_address="gateway"`,
+	const series, place = "http_server_request_duration_seconds_count{http_request_method=",
+		`network_protocol_name="http",network_protocol_version="1.1",server_address="gateway",service_name="gateway",url_scheme="http"} 1`
+	for _, want := range []string{ // as the semantic conventions have it
+		series + `"GET",http_response_status_code="200",http_route="/v1/products/{id}",` + place,
+		series + `"GET",http_response_status_code="404",` + place,
+		series + `"_OTHER",http_response_status_code="405",http_route="/v1/",` + place,
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %s", want)
 		}
 	}
-	if strings.Contains(got, anID) || strings.Contains(got, "127.0.0.1") {
+	if strings.Contains(got, anID) || strings.Contains(got, "127.0.0.1") || strings.Contains(got, "BREW") {
 		t.Error("a metric for each thing that clients say")
 	}
 }

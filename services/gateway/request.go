@@ -18,30 +18,17 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/meshmart/meshmart/services/internal/fault"
 )
 
-// newMessage returns an empty message of a type that is linked in.
-func newMessage(d protoreflect.MessageDescriptor) (proto.Message, error) {
-	t, err := protoregistry.GlobalTypes.FindMessageByName(d.FullName())
-	if err != nil {
-		return nil, fmt.Errorf("message %s: %w", d.FullName(), err)
-	}
-	return t.New().Interface(), nil
-}
-
-// checkQuery refuses what grpc-gateway would pass over in silence: parameters
-// that the RPC does not have, or that belong into the path or the body.
-func checkQuery(rt *route, query url.Values) error {
-	scratch, err := newMessage(rt.rpc.Input())
-	if err != nil {
-		return err
-	}
+// readQuery reads a query into a request. It refuses what grpc-gateway would pass
+// over in silence: parameters that the RPC does not have, or that belong into the
+// path or the body.
+func readQuery(rt *route, query url.Values, in proto.Message) error {
 	var bad []fault.Violation
 	for _, key := range slices.Sorted(maps.Keys(query)) {
-		if text := checkParameter(rt, scratch, key, query[key]); text != "" {
+		if text := readParameter(rt, in, key, query[key]); text != "" {
 			bad = append(bad, fault.Violation{Field: strings.ToValidUTF8(key, "\uFFFD"), Text: text})
 		}
 	}
@@ -51,8 +38,8 @@ func checkQuery(rt *route, query url.Values) error {
 	return nil
 }
 
-// checkParameter says what is wrong with a query parameter, or "".
-func checkParameter(rt *route, scratch proto.Message, key string, values []string) string {
+// readParameter says what is wrong with a query parameter, or "".
+func readParameter(rt *route, in proto.Message, key string, values []string) string {
 	fd := fieldOf(rt.rpc.Input(), key)
 	root, _, _ := strings.Cut(key, ".")
 	switch {
@@ -71,7 +58,7 @@ func checkParameter(rt *route, scratch proto.Message, key string, values []strin
 		}
 	}
 	none := utilities.NewDoubleArray(nil)
-	if err := runtime.PopulateQueryParameters(scratch, url.Values{key: values}, none); err != nil {
+	if err := runtime.PopulateQueryParameters(in, url.Values{key: values}, none); err != nil {
 		return "is not a valid " + kindOf(fd)
 	}
 	return ""
@@ -274,10 +261,10 @@ func pathOf(in []level) string {
 // does not say: those in the body, whole, less those that nobody can set. What
 // grpc-gateway would take instead are the leaves, so that a new price of 5
 // would keep the cents of the old one.
-func updateMask(resource protoreflect.MessageDescriptor, body []byte) string {
+func updateMask(resource protoreflect.MessageDescriptor, body []byte) []string {
 	var members map[string]json.RawMessage
 	if json.Unmarshal(body, &members) != nil {
-		return ""
+		return nil
 	}
 	var paths []string
 	fields := resource.Fields()
@@ -289,7 +276,7 @@ func updateMask(resource protoreflect.MessageDescriptor, body []byte) string {
 			paths = append(paths, string(fd.Name()))
 		}
 	}
-	return strings.Join(paths, ",")
+	return paths
 }
 
 func outputOnly(fd protoreflect.FieldDescriptor) bool {

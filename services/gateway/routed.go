@@ -1,10 +1,6 @@
 package gateway
 
 import (
-	"context"
-
-	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
-	"google.golang.org/grpc"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	greeterpb "github.com/meshmart/meshmart/proto/greeter/v1"
@@ -19,21 +15,17 @@ import (
 type routedService struct {
 	name     string
 	contract protoreflect.FileDescriptor
-	serve    []registrar // one for each gRPC service of the contract
 }
 
 // routed are all of them. A new service with routes is added here.
 func routed() []routedService {
 	return []routedService{
-		{"product", productpb.File_product_v1_product_proto, []registrar{with(productpb.RegisterProductServiceHandlerClient, productpb.NewProductServiceClient)}},
-		{"user", userpb.File_user_v1_user_proto, []registrar{
-			with(userpb.RegisterUserServiceHandlerClient, userpb.NewUserServiceClient),
-			with(userpb.RegisterAuthServiceHandlerClient, userpb.NewAuthServiceClient),
-		}},
-		{"inventory", inventorypb.File_inventory_v1_inventory_proto, []registrar{with(inventorypb.RegisterInventoryServiceHandlerClient, inventorypb.NewInventoryServiceClient)}},
-		{"order", orderpb.File_order_v1_order_proto, []registrar{with(orderpb.RegisterOrderServiceHandlerClient, orderpb.NewOrderServiceClient)}},
-		{"payment", paymentpb.File_payment_v1_payment_proto, []registrar{with(paymentpb.RegisterPaymentServiceHandlerClient, paymentpb.NewPaymentServiceClient)}},
-		{"greeter", greeterpb.File_greeter_v1_greeter_proto, []registrar{with(greeterpb.RegisterGreetingServiceHandlerClient, greeterpb.NewGreetingServiceClient)}},
+		{"product", productpb.File_product_v1_product_proto},
+		{"user", userpb.File_user_v1_user_proto},
+		{"inventory", inventorypb.File_inventory_v1_inventory_proto},
+		{"order", orderpb.File_order_v1_order_proto},
+		{"payment", paymentpb.File_payment_v1_payment_proto},
+		{"greeter", greeterpb.File_greeter_v1_greeter_proto},
 	}
 }
 
@@ -53,15 +45,4 @@ func contracts() []protoreflect.FileDescriptor {
 		files = append(files, s.contract)
 	}
 	return files
-}
-
-// registrar hands the unary RPCs of a gRPC service to grpc-gateway, which calls
-// them through the connection.
-type registrar func(context.Context, *runtime.ServeMux, grpc.ClientConnInterface) error
-
-// with makes one of what is generated for the gRPC service.
-func with[C any](register func(context.Context, *runtime.ServeMux, C) error, client func(grpc.ClientConnInterface) C) registrar {
-	return func(ctx context.Context, mux *runtime.ServeMux, cc grpc.ClientConnInterface) error {
-		return register(ctx, mux, client(cc))
-	}
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/meshmart/meshmart/services/internal/policy"
 )
@@ -17,10 +18,15 @@ type route struct {
 	segments []string // "v1", "orders", "{id}"
 	verb     string   // "cancel"
 	rpc      protoreflect.MethodDescriptor
-	full     string // "/order.v1.OrderService/CancelOrder"
-	host     string // the service that answers
-	body     string // the field that the body holds, "*" for the whole request, "" for none
+	in, out  protoreflect.MessageType
+	shown    protoreflect.FieldDescriptor // of the reply, which is the answer; nil: all of it
+	full     string                       // "/order.v1.OrderService/CancelOrder"
+	host     string                       // the service that answers
+	body     string                       // the field that the body holds, "*" for the whole request, "" for none
 }
+
+// param is what a path binds: a variable of the template, and its value.
+type param struct{ name, value string }
 
 // routes is the public API, in the order in which routes are tried.
 type routes []*route
@@ -65,12 +71,30 @@ func newRoute(m protoreflect.MethodDescriptor) (*route, error) {
 		path, rt.verb = path[:i], path[i+1:]
 	}
 	rt.segments = strings.Split(path[1:], "/")
-	return rt, nil
+	return rt, rt.resolve(binding.ResponseBody)
+}
+
+// resolve finds the messages of the RPC, which are linked in.
+func (rt *route) resolve(shown string) (err error) {
+	if rt.in, err = protoregistry.GlobalTypes.FindMessageByName(rt.rpc.Input().FullName()); err != nil {
+		return fmt.Errorf("request of %s: %w", rt.full, err)
+	}
+	if rt.out, err = protoregistry.GlobalTypes.FindMessageByName(rt.rpc.Output().FullName()); err != nil {
+		return fmt.Errorf("reply of %s: %w", rt.full, err)
+	}
+	if shown == "" {
+		return nil
+	}
+	rt.shown = rt.rpc.Output().Fields().ByName(protoreflect.Name(shown))
+	if rt.shown == nil || rt.shown.Message() == nil || rt.shown.IsList() || rt.shown.IsMap() {
+		return fmt.Errorf("reply of %s: %s is no message", rt.full, shown)
+	}
+	return nil
 }
 
 // find returns the route that a request takes and what its path binds. Without
 // one, allow says which methods the path has; none: there is no such path.
-func (rs routes) find(method, path string) (rt *route, params map[string]string, allow []string) {
+func (rs routes) find(method, path string) (rt *route, params []param, allow []string) {
 	parts := strings.Split(strings.TrimPrefix(path, "/"), "/")
 	verb := ""
 	if last := parts[len(parts)-1]; strings.Contains(last, ":") {
@@ -80,32 +104,39 @@ func (rs routes) find(method, path string) (rt *route, params map[string]string,
 		}
 	}
 	for _, r := range rs {
-		if r.verb != verb || len(r.segments) != len(parts) {
-			continue
+		switch {
+		case r.verb != verb || !r.fits(parts):
+		case r.method == method:
+			return r, r.bind(parts), nil
+		default:
+			allow = append(allow, r.method)
 		}
-		bound, ok := bind(r.segments, parts)
-		if !ok {
-			continue
-		}
-		if r.method == method {
-			return r, bound, nil
-		}
-		allow = append(allow, r.method)
 	}
 	slices.Sort(allow)
 	return nil, nil, allow
 }
 
-func bind(segments, parts []string) (map[string]string, bool) {
-	params := map[string]string{}
-	for i, s := range segments {
-		if name, ok := strings.CutPrefix(s, "{"); ok && parts[i] != "" {
-			params[strings.TrimSuffix(name, "}")] = parts[i]
-		} else if s != parts[i] {
-			return nil, false
+// fits reports whether a path of these parts, less its verb, is the route's.
+func (rt *route) fits(parts []string) bool {
+	if len(parts) != len(rt.segments) {
+		return false
+	}
+	for i, s := range rt.segments {
+		if s != parts[i] && (s[0] != '{' || parts[i] == "") {
+			return false
 		}
 	}
-	return params, true
+	return true
+}
+
+func (rt *route) bind(parts []string) []param {
+	var params []param
+	for i, s := range rt.segments {
+		if s[0] == '{' {
+			params = append(params, param{s[1 : len(s)-1], parts[i]})
+		}
+	}
+	return params
 }
 
 // message is what the body is decoded into; nil if the route takes no body.

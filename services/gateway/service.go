@@ -19,6 +19,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	userpb "github.com/meshmart/meshmart/proto/user/v1"
 	"github.com/meshmart/meshmart/services/internal/app"
 )
 
@@ -101,7 +102,7 @@ func newHandler(env *app.Env, cfg *config, opt Options) (http.Handler, error) {
 		return nil, err
 	}
 	mux.HandleFunc("/", serveNothing)
-	return observe(env, cfg, secure(allowOrigins(cfg.CORSOrigins, mux))), nil
+	return observe(env, cfg, secure(allowOrigins(cfg.CORSOrigins, mux)))
 }
 
 // newAPI connects to the services and reads the routes from their contracts.
@@ -119,11 +120,11 @@ func newAPI(env *app.Env, cfg *config) (*api, error) {
 		return nil, err
 	}
 	a := &api{
-		routes: routes, conns: conns,
+		routes: routes, conns: conns, users: userpb.NewAuthServiceClient(conns["user"]),
 		maxBody: cfg.MaxBody, bodyTime: 30 * time.Second, heartbeat: 15 * time.Second,
 		draining: env.Draining(),
 	}
-	return a, a.register()
+	return a, nil
 }
 
 // serveReady answers for the gateway and for whatever else is in its process.

@@ -22,7 +22,7 @@ func code() []edit {
 		{"services/gateway/routed.go", imports, "${1}\tgadgetpb \"github.com/meshmart/meshmart/proto/gadget/v1\"\n)\n"},
 		{
 			"services/gateway/routed.go", `(?s)(\treturn \[\]routedService\{\n.*?)\n\t\}\n\}\n`,
-			"${1}\n\t\t{\"gadget\", gadgetpb.File_gadget_v1_gadget_proto, []registrar{with(gadgetpb.RegisterGadgetServiceHandlerClient, gadgetpb.NewGadgetServiceClient)}},\n\t}\n}\n",
+			"${1}\n\t\t{\"gadget\", gadgetpb.File_gadget_v1_gadget_proto},\n\t}\n}\n",
 		},
 		{"mesh/protoc-gen-mesh/contract/contracttest/contracttest.go", imports, "${1}\t_ \"github.com/meshmart/meshmart/proto/gadget/v1\"\n)\n"},
 		{

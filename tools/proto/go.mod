@@ -3,7 +3,6 @@ module github.com/meshmart/meshmart/tools/proto
 go 1.26.0
 
 tool (
-	github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-grpc-gateway
 	github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-openapiv2
 	github.com/meshmart/meshmart/tools/proto/protodeps
 	google.golang.org/grpc/cmd/protoc-gen-go-grpc
