@@ -1,7 +1,7 @@
 # `make` or `make help` lists what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help run observe observe-down build images test test-cluster fuzz chaos bench screenshots check hooks generate new-service clean
+.PHONY: help run observe observe-down build images release test test-cluster fuzz chaos bench screenshots check hooks generate new-service clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
@@ -34,6 +34,9 @@ build: ## all programs, into bin/
 
 images: ## a container image of each program, by ko: make images ARGS="-push REPOSITORY" (ARGS=-help)
 	@tools/bin -exec images $(ARGS)
+
+release: ## what a tag v1.2.3 has GitHub publish: make release ARGS=-dry-run (ARGS=-help)
+	@tools/release $(ARGS)
 
 test: ## every test
 	@tests/run

@@ -95,7 +95,7 @@ func (c *cli) addCommands(root *cobra.Command) {
 		groupAccount: {c.loginCommand(), c.logoutCommand(), c.whoamiCommand(), c.registerCommand(), c.usersCommand()},
 		groupGoods:   {c.productsCommand(), c.stockCommand()},
 		groupOrders:  {c.orderCommand(), c.demoCommand()},
-		groupMore:    {c.versionCommand()},
+		groupMore:    {c.manCommand(), c.versionCommand()},
 	} {
 		for _, cmd := range cmds {
 			cmd.GroupID = id

@@ -2,20 +2,15 @@
 package newservice
 
 import (
-	"context"
 	"encoding/json"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
-	"github.com/meshmart/meshmart/tests/freeport"
+	"github.com/meshmart/meshmart/tests/follow"
 )
 
 const tutorial = "docs/new-service.md"
@@ -26,19 +21,18 @@ func TestTheTutorialIsTrue(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds the shop in a copy of the tree")
 	}
-	for _, tool := range []string{"git", "make", "curl", "bash"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("the tutorial needs %s", tool)
-		}
-	}
+	follow.Needs(t, "git", "make", "curl", "bash")
 	begin := time.Now()
-	root := repository(t)
 	home := t.TempDir()
-	published(t, root, filepath.Join(home, "published"))
-	env := environ(t, root, home)
+	follow.Tree(t, filepath.Join(home, "published"))
+	env := asAtHome(t, home)
 
-	out := follow(t, home, env, blocks(t, filepath.Join(root, tutorial)))
-	t.Logf("figure: from a clone to a service of one's own in a trace: %.0f s", time.Since(begin).Seconds())
+	var out []string
+	shell := follow.Open(t, home, env)
+	for _, block := range commands(t) {
+		out = append(out, shell.Type(t, block))
+	}
+	t.Logf("figure: from a clone to a service of one's own in a trace: %.0f s, with %.0f s of processor time", time.Since(begin).Seconds(), shell.CPU(t).Seconds())
 	wantOneEffect(t, out)
 	wantTrace(t, out)
 
@@ -52,150 +46,38 @@ func TestTheTutorialIsTrue(t *testing.T) {
 		"go test ./services -run .",
 		"go test ./mesh/protoc-gen-mesh/...",
 	} {
-		if out, err := run(t, tree, env, check); err != nil {
+		if out, err := follow.Run(t, tree, env, check); err != nil {
 			t.Errorf("%s: %v\n%s", check, err, out)
 		}
 	}
 }
 
-func repository(t *testing.T) string {
+// asAtHome has git clone the copy in the place of what the tutorial names.
+func asAtHome(t *testing.T, home string) []string {
 	t.Helper()
-	root, err := filepath.Abs(filepath.Join("..", ".."))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return root
-}
-
-// published makes a repository of the files of this tree as they are, committed
-// or not.
-func published(t *testing.T, root, dir string) {
-	t.Helper()
-	command := `git -C "$ROOT" ls-files -z -co --exclude-standard --deduplicate |
-		(cd "$ROOT" && while IFS= read -r -d '' f; do [ ! -e "$f" ] || printf '%s\0' "$f"; done | tar c --null -T -) | tar x &&
-		git init -q && git add -A && git -c user.name=test -c user.email=test@localhost commit -qm 'As it is'`
-	if _, err := run(t, root, os.Environ(), "git rev-parse"); err != nil {
-		t.Skip("this tree is no repository of git, which would tell its files")
-	}
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := run(t, dir, append(os.Environ(), "ROOT="+root), command); err != nil {
-		t.Fatalf("the tree can't be copied: %v\n%s", err, out)
-	}
-}
-
-// built is how `make run` compiles, which what it has compiled before is kept for.
-var built = regexp.MustCompile(`go build -trimpath .*-tags ([a-z0-9,]+)`)
-
-// environ has git clone the copy, and the shop on ports that are free: localhost:8080
-// is the copy's for curl.
-func environ(t *testing.T, root, home string) []string {
-	t.Helper()
-	ports, err := freeport.Ports(1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	curl := fmt.Sprintf("connect-to = \"localhost:8080:127.0.0.1:%d\"\n", ports[0])
-	if err := os.WriteFile(filepath.Join(home, ".curlrc"), []byte(curl), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	makefile, err := os.ReadFile(filepath.Join(root, "Makefile"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	tags := built.FindSubmatch(makefile)
-	if tags == nil {
-		t.Fatal("the Makefile does not say how the programs are built")
-	}
-	env := append(os.Environ(),
-		"CGO_ENABLED=0", "GOFLAGS=-trimpath -tags="+string(tags[1]),
+	return append(follow.Environ(t, home, "parcel"),
 		"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=url."+filepath.Join(home, "published")+".insteadOf",
 		"GIT_CONFIG_VALUE_0=https://github.com/meshmart/meshmart",
-		"CURL_HOME="+home, fmt.Sprintf("HTTP_ADDR=127.0.0.1:%d", ports[0]),
-		"OTEL_EXPORTER_OTLP_ENDPOINT=",
 	)
-	programs, err := filepath.Glob(filepath.Join(root, "services/cmd/*"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range append(programs, "parcel") {
-		env = append(env, strings.ToUpper(filepath.Base(p))+"_GRPC_ADDR=127.0.0.1:0")
-	}
-	return env
 }
 
-var fence = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
-
-// blocks are the commands of a document, by its blocks.
-func blocks(t *testing.T, document string) []string {
+// commands are those of the tutorial, by its blocks.
+func commands(t *testing.T) []string {
 	t.Helper()
-	text, err := os.ReadFile(document)
+	text, err := os.ReadFile(filepath.Join(follow.Root(t), tutorial))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var all []string
-	for _, m := range fence.FindAllStringSubmatch(string(text), -1) {
-		all = append(all, m[1])
+	for _, b := range follow.Blocks(string(text)) {
+		if b.Shell() {
+			all = append(all, b.Text)
+		}
 	}
-	if len(all) < 5 || !slices.Contains(all, stays) {
-		t.Fatalf("%d blocks of commands in %s, one of which must be %q", len(all), document, stays)
+	if len(all) < 5 || !slices.Contains(all, follow.Stays+"\n") {
+		t.Fatalf("%d blocks of commands in %s, one of which must be %q", len(all), tutorial, follow.Stays)
 	}
 	return all
-}
-
-// stays is the block whose command does not end: the next ones are for another
-// shell, once it is ready.
-const stays = "make run\n"
-
-const inBackground = `make run >run.log 2>&1 &
-trap "kill $!; wait" EXIT
-until curl -sf localhost:8080/readyz >/dev/null; do kill -0 $! || { cat run.log; exit 1; }; sleep 0.1; done
-`
-
-// follow types the blocks into one shell and returns what each printed.
-func follow(t *testing.T, dir string, env, blocks []string) []string {
-	t.Helper()
-	script := "set -eu\n"
-	for i, b := range blocks {
-		if b == stays {
-			b = inBackground
-		}
-		script += fmt.Sprintf("printf '\\n### %d\\n'\n%s", i, b)
-	}
-	out, err := run(t, dir, env, script)
-	if err != nil {
-		t.Fatalf("%s: %v\n%s", tutorial, err, out)
-	}
-	var parts []string
-	for i := range blocks {
-		_, after, _ := strings.Cut(out, fmt.Sprintf("\n### %d\n", i))
-		part, _, _ := strings.Cut(after, "\n### ")
-		parts = append(parts, part)
-	}
-	return parts
-}
-
-// run returns what a script prints.
-func run(t *testing.T, dir string, env []string, script string) (string, error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
-	defer cancel()
-	out, err := os.Create(filepath.Join(t.TempDir(), "out")) // no pipe: who is left running would hold it open
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer out.Close()
-	cmd := exec.CommandContext(ctx, "bash", "-o", "pipefail", "-c", script)
-	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = dir, env, out, out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
-	err = cmd.Run()
-	text, readErr := os.ReadFile(out.Name())
-	if readErr != nil {
-		t.Fatal(readErr)
-	}
-	return string(text), err
 }
 
 type parcel struct{ ID, Name string }
@@ -271,19 +153,19 @@ func objects(t *testing.T, out []string) []json.RawMessage {
 func wantSame(t *testing.T, env []string, tree string) {
 	t.Helper()
 	const state = "git status --porcelain -uall && git diff HEAD"
-	before, err := run(t, tree, env, state)
+	before, err := follow.Run(t, tree, env, state)
 	if err != nil {
 		t.Fatal(before)
 	}
-	out, err := run(t, tree, env, `gofmt -l $(git ls-files -mo --exclude-standard '*.go')`)
+	out, err := follow.Run(t, tree, env, `gofmt -l $(git ls-files -mo --exclude-standard '*.go')`)
 	if err != nil || out != "" {
 		t.Errorf("not formatted: %s %v", out, err)
 	}
-	out, err = run(t, tree, env, "make new-service NAME=parcel")
+	out, err = follow.Run(t, tree, env, "make new-service NAME=parcel")
 	if err == nil || !strings.Contains(out, `-name "parcel": is taken`) {
 		t.Errorf("the same service again: %v\n%s", err, out)
 	}
-	if after, err := run(t, tree, env, state); err != nil || after != before {
+	if after, err := follow.Run(t, tree, env, state); err != nil || after != before {
 		t.Errorf("asking again has changed the tree: %v\n%s", err, after)
 	}
 }
