@@ -118,7 +118,7 @@ func TestEventsOfAKeyAreHandledInOrder(t *testing.T) {
 		}
 		if onPostgres(t) {
 			got := commits(t, d)
-			if got > n/2 {
+			if got > n*9/10 { // how many share one depends on how fast the others come
 				t.Errorf("%d commits", got)
 			}
 			t.Logf("figure: %d events of ten keys on PostgreSQL: %d commits", n, got)
