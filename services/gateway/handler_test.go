@@ -104,6 +104,8 @@ func TestBadRequestsAreRefusedByName(t *testing.T) {
 		{name: "unknown parameter", method: "GET", path: "/v1/products?page_size=2&colour=red", code: 400, field: "colour"},
 		{name: "parameter's type", method: "GET", path: "/v1/products?page_size=two", code: 400, field: "page_size", text: "int32"},
 		{name: "parameter twice", method: "GET", path: "/v1/products?page_size=1&page_size=2", code: 400, field: "page_size", text: "more than once"},
+		{name: "parameter by both names", method: "GET", path: "/v1/products?page_size=1&pageSize=2", code: 400, field: "page_size", text: "more than once"},
+		{name: "parameter of the path by its other name", method: "GET", path: "/v1/stock/" + anID + "?productId=" + anID, code: 400, field: "productId", text: "in the path"},
 		{name: "parameter's UTF-8", method: "GET", path: "/v1/products?filter=%ff", code: 400, field: "filter", text: "UTF-8"},
 		{name: "parameter of the path", method: "GET", path: "/v1/products/" + anID + "?id=" + anID, code: 400, field: "id"},
 		{name: "parameter of the body", method: "POST", path: orders + "?payment_token=tok_visa", body: `{}`, code: 400, field: "payment_token"},

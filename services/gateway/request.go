@@ -27,8 +27,9 @@ import (
 // path or the body.
 func readQuery(rt *route, query url.Values, in proto.Message) error {
 	var bad []fault.Violation
+	given := map[string]bool{}
 	for _, key := range slices.Sorted(maps.Keys(query)) {
-		if text := readParameter(rt, in, key, query[key]); text != "" {
+		if text := readParameter(rt, in, key, query[key], given); text != "" {
 			bad = append(bad, fault.Violation{Field: strings.ToValidUTF8(key, "\uFFFD"), Text: text})
 		}
 	}
@@ -38,20 +39,22 @@ func readQuery(rt *route, query url.Values, in proto.Message) error {
 	return nil
 }
 
-// readParameter says what is wrong with a query parameter, or "".
-func readParameter(rt *route, in proto.Message, key string, values []string) string {
-	fd := fieldOf(rt.rpc.Input(), key)
-	root, _, _ := strings.Cut(key, ".")
+// readParameter says what is wrong with a query parameter, or "". It adds its name in
+// the contract to those that are given.
+func readParameter(rt *route, in proto.Message, key string, values []string, given map[string]bool) string {
+	fd, name := fieldOf(rt.rpc.Input(), key)
+	root, _, _ := strings.Cut(name, ".")
 	switch {
 	case fd == nil:
 		return "there is no such parameter"
-	case rt.inPath(key):
+	case rt.inPath(name):
 		return "this is given in the path"
 	case rt.body == "*" || rt.body == root:
 		return "this is given in the body"
-	case len(values) > 1 && !fd.IsList():
+	case (len(values) > 1 || given[name]) && !fd.IsList():
 		return "is given more than once"
 	}
+	given[name] = true
 	for _, v := range values {
 		if !utf8.ValidString(v) {
 			return "is not valid UTF-8"
@@ -64,23 +67,25 @@ func readParameter(rt *route, in proto.Message, key string, values []string) str
 	return ""
 }
 
-// fieldOf follows a path such as "price.units" from a message; nil if it leads
-// nowhere. As in JSON, a field goes by either of its names.
-func fieldOf(m protoreflect.MessageDescriptor, path string) protoreflect.FieldDescriptor {
-	var fd protoreflect.FieldDescriptor
-	for name := range strings.SplitSeq(path, ".") {
+// fieldOf follows a path such as "price.units" from a message, and returns it as the
+// contract has it; nil if it leads nowhere. As in JSON, a field goes by either of its
+// names.
+func fieldOf(m protoreflect.MessageDescriptor, path string) (fd protoreflect.FieldDescriptor, name string) {
+	var names []string
+	for part := range strings.SplitSeq(path, ".") {
 		if m == nil {
-			return nil
+			return nil, ""
 		}
-		if fd = m.Fields().ByTextName(name); fd == nil {
-			fd = m.Fields().ByJSONName(name)
+		if fd = m.Fields().ByTextName(part); fd == nil {
+			fd = m.Fields().ByJSONName(part)
 		}
 		if fd == nil {
-			return nil
+			return nil, ""
 		}
+		names = append(names, fd.TextName())
 		m = fd.Message()
 	}
-	return fd
+	return fd, strings.Join(names, ".")
 }
 
 func kindOf(fd protoreflect.FieldDescriptor) string {

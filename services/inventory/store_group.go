@@ -141,14 +141,12 @@ func (s *store) lockStocks(ctx context.Context, ids []string) ([]Stock, error) {
 	return all, nil
 }
 
-// lockCounted locks the stock of several counts, which are stored in their own order.
+// lockCounted locks the stock of counts, which are stored in their own order: before
+// their source, as a connection that was lost may still be storing some of it.
 func (s *store) lockCounted(ctx context.Context, counts []Count) error {
 	ids := map[string]bool{}
 	for _, c := range counts {
 		ids[c.ProductID] = true
-	}
-	if len(ids) == 1 {
-		return nil
 	}
 	_, err := s.lockStocks(ctx, slices.Sorted(maps.Keys(ids)))
 	return err

@@ -3,6 +3,7 @@ package payment
 import (
 	"context"
 	"errors"
+	"net/http"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -36,10 +37,17 @@ func newGuard(next Processor, cfg guardConfig) *guard {
 		next: next, timeout: cfg.timeout, tracer: cfg.traces.Tracer(scope),
 		breaker: cfg.breaker(breaker.Config{
 			Target:    "processor",
-			Outage:    func(err error) bool { return !errors.As(err, new(*Decline)) },
+			Outage:    isOutage,
 			Abandoned: func(err error) bool { return errors.Is(err, context.Canceled) },
 		}),
 	}
+}
+
+// isOutage reports whether the processor could not do what it was asked for. A refusal
+// of just that, be it a decision on the charge or none, is an answer: one customer's
+// request must not keep the others from paying.
+func isOutage(err error) bool {
+	return !errors.As(err, new(*Decline)) && !refusedWith(err, http.StatusBadRequest, http.StatusPaymentRequired, http.StatusNotFound)
 }
 
 // ready returns UNAVAILABLE while the processor is known to be out. It is asked

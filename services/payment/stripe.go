@@ -113,7 +113,7 @@ func (s *stripeProcessor) aged(key string) bool {
 func (s *stripeProcessor) confirm(ctx context.Context, key, id, method string) (_ string, err error) {
 	if !strings.HasPrefix(method, "pm_") {
 		if method, err = s.api.method(ctx, key, method); err != nil {
-			return "", asDecline(err)
+			return "", s.tokenDeclined(ctx, err)
 		}
 	}
 	i, replayed, err := s.api.confirm(ctx, key, id, method)
@@ -129,13 +129,26 @@ func (s *stripeProcessor) confirm(ctx context.Context, key, id, method string) (
 		}
 	}
 	if err != nil {
-		return "", asDecline(err)
+		return "", s.tokenDeclined(ctx, err)
 	}
 	ref, decided, err := s.outcome(ctx, i)
 	if !decided {
 		return "", fmt.Errorf("intent %s is %q after it was confirmed", id, i.Status)
 	}
 	return ref, err
+}
+
+// tokenDeclined is asDecline for a request in which only the token is the customer's:
+// one that Stripe finds invalid without a code, such as a PaymentMethod that was used
+// before, is refused for its token. Nothing was set aside.
+func (s *stripeProcessor) tokenDeclined(ctx context.Context, err error) error {
+	var e *stripeRefusal
+	if declined := asDecline(err); declined != err || !errors.As(err, &e) ||
+		e.status != http.StatusBadRequest || e.Type != stripe.ErrorTypeInvalidRequest {
+		return declined
+	}
+	s.log.WarnContext(ctx, "a token is refused, as Stripe finds the request invalid", "err", err.Error())
+	return stripeDecline(invalidToken)
 }
 
 // outcome returns what an intent's state means for its authorization, and false if

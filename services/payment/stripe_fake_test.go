@@ -283,6 +283,9 @@ func (i *fakeIntent) confirm(form url.Values) (int, []byte) {
 		i.Status = "requires_action"
 		return i.answer(false)
 	}
+	if token == "pm_card_used" { // a PaymentMethod of another charge: Stripe has no code for that
+		return fakeError(400, map[string]any{"type": "invalid_request_error"})
+	}
 	c := cardOf(testCards(), token)
 	switch {
 	case form.Get("error_on_requires_action") != "true":

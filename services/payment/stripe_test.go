@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -14,7 +15,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/metric/noop"
+	tracenoop "go.opentelemetry.io/otel/trace/noop"
 
+	"github.com/meshmart/meshmart/services/internal/breaker"
 	"github.com/meshmart/meshmart/services/internal/db"
 	"github.com/meshmart/meshmart/services/internal/db/dbtest"
 	"github.com/meshmart/meshmart/services/internal/money"
@@ -391,5 +395,45 @@ func TestStripeConfiguration(t *testing.T) {
 		if got := stripeMode(key); got != want {
 			t.Errorf("%s: %s", key, got)
 		}
+	}
+}
+
+// What Stripe finds wrong with one customer's request is not that it is out: others
+// can pay, and a refund that it refuses does not close the shop.
+func TestRefusedRequestsAreNoOutage(t *testing.T) {
+	r, _, _ := withStripe(t)
+	g := newGuard(r, guardConfig{
+		timeout: time.Minute, traces: tracenoop.NewTracerProvider(),
+		breaker: func(cfg breaker.Config) *breaker.Breaker {
+			cfg.Log, cfg.Meters, cfg.Clock = slog.New(slog.DiscardHandler), noop.NewMeterProvider(), time.Now
+			return breaker.New(cfg)
+		},
+	})
+	for range 2 * breaker.Row {
+		_, err := g.Authorize(t.Context(), input(newKey(t), "pm_card_used"))
+		if d := new(Decline); !errors.As(err, &d) || d.Reason != invalidToken {
+			t.Fatalf("a token that was used: %v", err)
+		}
+		if err := g.Refund(t.Context(), Charge{Key: newKey(t), Ref: "pi_unknown"}); err == nil {
+			t.Fatal("an unknown intent is refunded")
+		}
+	}
+	if _, err := g.Authorize(t.Context(), input(newKey(t), "pm_card_visa")); err != nil {
+		t.Errorf("a good card: %v", err)
+	}
+}
+
+// Stripe keeps an answer of a failure for a day. The refund does not wait for that.
+func TestRefundThatBrokeDownIsMadeAgain(t *testing.T) {
+	r, f, _ := withStripe(t)
+	ch := Charge{Key: newKey(t)}
+	f.fault = lose("refund", brokenDown, 1)
+	for word := range strings.FieldsSeq("authorize capture refund") {
+		if got := r.insist(t.Context(), word, ch); got != "ok" {
+			t.Errorf("%s: %s", word, got)
+		}
+	}
+	if got, err := r.moved(ch.Key); err != nil || got != refunded || f.count("refund") != 2 {
+		t.Errorf("the money is %q after %d refunds, %v", got, f.count("refund"), err)
 	}
 }

@@ -53,6 +53,7 @@ func TestSeparateProcessesWithCertificates(t *testing.T) {
 // sellsSomething buys, and is refused, by all of the shop.
 func (m *column) sellsSomething() {
 	t := m.t
+	m.waitForReadiness()
 	m.waitForStock()
 	token := m.customer()
 	product := m.product(2)
@@ -127,6 +128,25 @@ func (c *column) waitForServices() {
 			}
 			if time.Now().After(deadline) {
 				c.t.Fatalf("%s takes no calls after a minute:\n%s", name, tail(c.log.String(), 40))
+			}
+		}
+	}
+}
+
+// waitForReadiness waits until each service says that it is ready: where callers heed
+// that, earlier calls are refused.
+func (c *column) waitForReadiness() {
+	c.t.Helper()
+	for name, addr := range c.ops {
+		for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+			if resp, err := c.http.Get("http://" + addr + "/readyz"); err == nil {
+				resp.Body.Close()
+				if resp.StatusCode == http.StatusOK {
+					break
+				}
+			}
+			if time.Now().After(deadline) {
+				c.t.Fatalf("%s is not ready after a minute:\n%s", name, tail(c.log.String(), 40))
 			}
 		}
 	}

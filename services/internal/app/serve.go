@@ -68,6 +68,7 @@ func (e *Env) listen() (grpcs, https []net.Listener, err error) {
 	} else if inner != nil {
 		grpcs = append(grpcs, inner)
 	}
+	var at net.Addr
 	if len(e.rpc.GetServiceInfo()) > 1 { // more than health: it has RPCs
 		l, err := net.Listen("tcp", e.cfg.GRPCAddr)
 		if err != nil {
@@ -79,9 +80,7 @@ func (e *Env) listen() (grpcs, https []net.Listener, err error) {
 		}
 		e.Log.Info("serving gRPC", "addr", l.Addr().String(), "version", version.Get())
 		e.warnOfPlaintext(l.Addr())
-		if err := e.register(l.Addr()); err != nil {
-			return grpcs, nil, err
-		}
+		at = l.Addr()
 	}
 	for _, s := range e.https {
 		l, err := net.Listen("tcp", s.Addr)
@@ -94,7 +93,10 @@ func (e *Env) listen() (grpcs, https []net.Listener, err error) {
 			e.opt.HTTP(l.Addr())
 		}
 	}
-	return grpcs, https, nil
+	if at == nil {
+		return grpcs, https, nil
+	}
+	return grpcs, https, e.register(at) // nobody is to find what does not come up
 }
 
 func ignoreClosed(err error) error {

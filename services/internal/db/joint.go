@@ -3,6 +3,8 @@ package db
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -143,7 +145,7 @@ func (j *joint) round() {
 	}
 	var woken []*part
 	for _, m := range j.parts {
-		m.waiting = nil
+		m.drop(errUndone)
 		if m.answer != nil {
 			m.failed = err
 			woken = append(woken, m)
@@ -155,8 +157,14 @@ func (j *joint) round() {
 	}
 }
 
-// flush sends what was asked for.
-func (j *joint) flush() error {
+// flush sends what was asked for. A panic is an error: it is not of who carries on,
+// and all the others wait.
+func (j *joint) flush() (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic in a shared transaction: %v\n%s", p, debug.Stack())
+		}
+	}()
 	ctx, cancel := j.bounded()
 	defer cancel()
 	if err := j.collect(ctx); err != nil || len(j.p.waiting) == 0 {
@@ -199,28 +207,38 @@ func (j *joint) collect(ctx context.Context) (err error) {
 	return nil
 }
 
-// commit ends the transaction. All have ended.
+// commit ends the transaction. All have ended. The commit itself has its time even if
+// one of them has hardly any left: cut short, its outcome would be unknown to all.
 func (j *joint) commit() {
 	defer j.over()
 	defer close(j.done)
-	ctx, cancel := j.bounded()
+	ctx, cancel := context.WithTimeout(context.Background(), jointTime)
 	defer cancel()
-	if j.undone || !j.something() {
+	empty := !j.undone && !j.something()
+	if !empty {
+		j.err = errUndone // unless it comes to a commit
+	}
+	if empty || j.undone || j.collect(ctx) != nil {
+		for _, m := range j.parts {
+			m.drop(errUndone)
+		}
 		if j.p != nil {
 			_ = j.p.Rollback(ctx)
 		}
-		if j.undone {
-			j.err = errUndone
-		}
 		return
 	}
-	if err := j.collect(ctx); err != nil {
-		j.err = errUndone
-		return
-	}
+	j.unknown, j.err = true, errors.New("the commit was interrupted") // a panic must tell nobody of a success
 	if j.unknown, j.err = j.p.Commit(ctx); j.err != nil && !j.unknown {
 		j.err = errUndone
 	}
+}
+
+// drop leaves what was asked for unsent.
+func (m *part) drop(why error) {
+	for _, s := range m.waiting {
+		s.done(0, why)
+	}
+	m.waiting = nil
 }
 
 // something reports whether anything was asked for.
@@ -242,10 +260,7 @@ func (m *part) Rollback(context.Context) error {
 	if m.ended { // and then it panicked
 		return m.err
 	}
-	for _, s := range m.waiting {
-		s.done(0, context.Canceled)
-	}
-	m.waiting = nil
+	m.drop(context.Canceled)
 	if m.changed {
 		m.undo()
 	}
@@ -285,7 +300,7 @@ func (k *kept) keep(rows pgx.Rows) error {
 		}
 		k.rows = append(k.rows, row)
 	}
-	k.fields = rows.FieldDescriptions()
+	k.fields = slices.Clone(rows.FieldDescriptions()) // the connection uses them again for the next answer
 	return rows.Err()
 }
 

@@ -75,6 +75,31 @@ func commits(t *testing.T, d *db.DB, prefix string) (transactions, rows int) {
 	return transactions, rows
 }
 
+// The answers of one round have columns of different types: each is read by its own.
+func TestRowsOfASharedTransactionKeepTheirTypes(t *testing.T) {
+	d := dbtest.Open(t, dbtest.Postgres(t), stock())
+	const n = 12
+	for i := range n {
+		if _, err := d.Exec(t.Context(), `INSERT INTO stock VALUES ($1, 1)`, fmt.Sprintf("sku%05d", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	queued(t, d, n, func(i int) {
+		sku := fmt.Sprintf("sku%05d", i)
+		var text string
+		number := int64(8)
+		returning := []string{"sku", "available", "sku, available", "available, sku"}[i%4]
+		dest := [][]any{{&text}, {&number}, {&text, &number}, {&number, &text}}[i%4]
+		err := d.Of(sku).Row(t.Context(), `UPDATE stock SET available = 8 WHERE sku = $1 RETURNING `+returning, sku).Scan(dest...)
+		if err != nil || number != 8 || text != sku && i%4 != 1 {
+			t.Errorf("%s: got %q and %d of %s, %v", sku, text, number, returning, err)
+		}
+	})
+	if tx, rows := commits(t, d, "sku"); tx != 1 || rows != n {
+		t.Errorf("%d rows by %d transactions", rows, tx)
+	}
+}
+
 // A transaction that reads, changes and leaves something for later, and others like
 // it, have few commits between them.
 func TestTransactionsOfKeysShareTheirCommit(t *testing.T) {

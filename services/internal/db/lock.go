@@ -20,7 +20,7 @@ const groupLock = "SET LOCAL lock_timeout = 1000"
 // as only one who has stopped holds it: who changes rows for many must not keep all of
 // them waiting for that.
 func (d *DB) Impatient(ctx context.Context) {
-	if d.remote && d.tx != nil {
+	if d.local() {
 		d.tx.Later(ctx, groupLock, nil, func(int64, error) {})
 	}
 }

@@ -21,7 +21,8 @@ const (
 // others that work of another key might touch. On PostgreSQL what is so done in
 // InTx, or as a change by itself, while other such work is under way, shares its
 // transaction and its commit with those that wait as well. It may then run twice,
-// once with others and once alone. Work of one key is done in the order of its coming.
+// once with others and once alone. Work of one key is begun in the order of its coming;
+// what is tried again alone may be overtaken.
 //
 // With nobody else there it is as without: nothing waits to be joined.
 func (d *DB) Of(key string) *DB {

@@ -91,11 +91,20 @@ func (d *DB) Count(ctx context.Context, n *int64, query string, args ...any) (er
 	return d.explain(ctx, failed, false)
 }
 
+// local reports whether SET LOCAL is for d's own transaction alone, on PostgreSQL.
+func (d *DB) local() bool {
+	if !d.remote || d.tx == nil {
+		return false
+	}
+	_, shared := d.tx.session.(*part)
+	return !shared
+}
+
 // Forgettable says of a transaction that nothing is lost with it: its commit does not
 // wait for the disk, and a PostgreSQL server that crashes in the next moment may have
 // undone it. It is for what only saves work, and would be done again.
 func (d *DB) Forgettable(ctx context.Context) {
-	if d.remote && d.tx != nil {
+	if d.local() {
 		d.tx.Later(ctx, "SET LOCAL synchronous_commit = off", nil, func(int64, error) {})
 	}
 }

@@ -115,15 +115,28 @@ func (w *worker) inOrder(ctx context.Context, key string, events []*arrival) {
 	}
 }
 
-// together handles the events in one transaction, or each alone if that fails.
+// together handles events that follow each other in one transaction. One that was
+// delivered before is alone, as it is likely to be known, and to fail as a duplicate;
+// and one whose trace is kept, as that tells what was done for it.
 func (w *worker) together(ctx context.Context, batch []*arrival) {
-	first := true
+	var row []*arrival
 	for _, d := range batch {
 		w.begin(ctx, d)
-		first = first && d.n == 1
+		if d.n == 1 && !d.span.SpanContext().IsSampled() {
+			row = append(row, d)
+			continue
+		}
+		w.inOne(ctx, row)
+		w.finish(ctx, d, w.handle(d, w.consumer.DB))
+		row = nil
 	}
-	done := first && len(batch) > 1 && w.handleAll(batch) == nil
-	for _, d := range batch {
+	w.inOne(ctx, row)
+}
+
+// inOne handles the events in one transaction, or each alone if that fails.
+func (w *worker) inOne(ctx context.Context, row []*arrival) {
+	done := len(row) > 1 && w.handleAll(row) == nil
+	for _, d := range row {
 		var err error
 		if !done {
 			err = w.handle(d, w.consumer.DB)

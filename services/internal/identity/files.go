@@ -39,6 +39,9 @@ func (i *Identity) read() (*material, error) {
 	if end := m.leaf().NotAfter; time.Now().After(end) {
 		return nil, fmt.Errorf("TLS_CERT_FILE: %s: the certificate has ended at %s", i.cfg.CertFile, end.Format(time.RFC3339))
 	}
+	if begin := m.leaf().NotBefore; time.Now().Before(begin) {
+		return nil, fmt.Errorf("TLS_CERT_FILE: %s: the certificate begins at %s", i.cfg.CertFile, begin.Format(time.RFC3339))
+	}
 	if !i.Mutual() {
 		return m, nil
 	}
@@ -52,7 +55,25 @@ func (i *Identity) read() (*material, error) {
 	if !m.Roots.AppendCertsFromPEM(m.ca) {
 		return nil, fmt.Errorf("TLS_CA_FILE: %s has no certificate", i.cfg.CAFile)
 	}
-	return m, nil
+	return m, i.vouched(m)
+}
+
+// vouched checks that who trusts the same authorities takes the certificate, from a
+// server and from a client.
+func (i *Identity) vouched(m *material) error {
+	others := x509.NewCertPool()
+	for _, der := range m.Certs[0].Certificate[1:] {
+		if c, err := x509.ParseCertificate(der); err == nil {
+			others.AddCert(c)
+		}
+	}
+	for _, use := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} {
+		_, err := m.leaf().Verify(x509.VerifyOptions{Roots: m.Roots, Intermediates: others, KeyUsages: []x509.ExtKeyUsage{use}})
+		if err != nil {
+			return fmt.Errorf("TLS_CERT_FILE: %s: not a certificate for servers and clients by the authorities in TLS_CA_FILE: %w", i.cfg.CertFile, err)
+		}
+	}
+	return nil
 }
 
 func file(variable, name string) ([]byte, error) {
