@@ -55,6 +55,9 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	rt, params, allow := a.routes.find(method(r), r.URL.Path)
 	switch {
+	case rt != nil && r.Method == http.MethodHead && rt.rpc.IsStreamingServer(): // it has no end to wait for
+		fail(w, r, notAllowed(r, []string{http.MethodGet}))
+		return
 	case rt != nil:
 	case allow != nil:
 		fail(w, r, notAllowed(r, allow))
@@ -70,9 +73,9 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // method is the method that a route is found by: HEAD is a GET whose body the
-// server leaves out. A stream has no end to wait for, and thus no HEAD.
+// server leaves out.
 func method(r *http.Request) string {
-	if r.Method == http.MethodHead && !strings.Contains(r.URL.Path, ":") {
+	if r.Method == http.MethodHead {
 		return http.MethodGet
 	}
 	return r.Method

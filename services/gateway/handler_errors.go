@@ -28,7 +28,7 @@ func (e *httpError) Error() string { return e.fault.Error() }
 func (e *httpError) Unwrap() error { return e.fault }
 
 func notAllowed(r *http.Request, allow []string) error {
-	if slices.Contains(allow, http.MethodGet) {
+	if slices.Contains(allow, http.MethodGet) && r.Method != http.MethodHead { // that is none here, then
 		allow = append(allow, http.MethodHead)
 	}
 	return &httpError{http.StatusMethodNotAllowed, fault.Malformed("there is no %s here", r.Method), allow}

@@ -65,9 +65,20 @@ func TestUnaryCallsTravelBothWays(t *testing.T) {
 }
 
 func TestHeadIsAGetWithoutABody(t *testing.T) {
-	r := start(t, nil).do("HEAD", "/v1/products/"+anID, "")
+	s := start(t, nil)
+	r := s.do("HEAD", "/v1/products/"+anID, "")
 	if r.StatusCode != 200 || r.body != "" || r.ContentLength == 0 {
 		t.Errorf("got %d %q of %d bytes", r.StatusCode, r.body, r.ContentLength)
+	}
+	if r := s.do("HEAD", "/v1/products:batchGet?ids="+anID, ""); r.StatusCode != 501 { // which these fakes do not have
+		t.Errorf("of a custom method: got %d", r.StatusCode)
+	}
+}
+
+func TestAStreamHasNoHead(t *testing.T) {
+	r := start(t, nil).do("HEAD", "/v1/orders/"+anID+":watch", "")
+	if r.StatusCode != 405 || r.Header.Get("Allow") != "GET" {
+		t.Errorf("got %d, allowed is %q", r.StatusCode, r.Header.Get("Allow"))
 	}
 }
 
