@@ -398,7 +398,7 @@ func TestEtcdIsTalkedToByTLS(t *testing.T) {
 	}{"of the authority": {ca, true}, "of another one": {certs.NewCA(t, "shop"), false}} {
 		f, log := certs.NewFiles(t), &lines{}
 		f.Take(t, tt.by, "spiffe://cluster.local/ns/default/sa/greeter")
-		f.Trust(t, ca)
+		f.Trust(t, ca, tt.by)
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), child+"=1", "MESH=none", "GRPC_ADDR=127.0.0.1:0", "ETCD_ENDPOINTS="+e.url,
 			"TLS_CERT_FILE="+f.Cert, "TLS_KEY_FILE="+f.Key, "TLS_CA_FILE="+f.CA)
