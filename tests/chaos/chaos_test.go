@@ -14,8 +14,8 @@ func TestCampaign(t *testing.T) {
 		name string
 		args []string
 	}{
-		{"postgres", []string{"-orders", "400"}},
-		{"sqlite", []string{"-engine", "sqlite", "-orders", "150"}},
+		{"postgres", []string{"-orders", "800"}},
+		{"sqlite", []string{"-engine", "sqlite", "-orders", "500"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			cfg, err := parse(tt.args)
