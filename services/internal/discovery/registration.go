@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/naming/endpoints"
 )
@@ -70,29 +69,12 @@ func (g *Registration) run(ctx context.Context) {
 	}
 }
 
-// endLast ends the lease of an earlier try. What was asked for under it may still come
-// to pass: then the instance would be gone when that lease ends, whatever came after.
-func (g *Registration) endLast(ctx context.Context) error {
-	id := g.lease.Load()
-	if id == 0 {
-		return nil
-	}
-	if _, err := g.client.Revoke(ctx, clientv3.LeaseID(id)); err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
-		return fmt.Errorf("end the last lease: %w", err)
-	}
-	g.lease.Store(0)
-	return nil
-}
-
 var errEnded = errors.New("the lease has ended")
 
 // hold registers the instance, and returns when it is not registered any more.
 func (g *Registration) hold(ctx context.Context) (registered bool, err error) {
 	manager, err := endpoints.NewManager(g.client, g.cfg.key(g.service))
 	if err != nil {
-		return false, err
-	}
-	if err := g.endLast(ctx); err != nil {
 		return false, err
 	}
 	lease, err := g.client.Grant(ctx, int64(math.Ceil(g.cfg.TTL.Seconds())))
